@@ -1,0 +1,1 @@
+"""The ovoad client: wire schema, streaming client, video sources and terminal programs."""
