@@ -1,0 +1,1 @@
+"""Frames and words to scores: encoders, the window, scorers. Knows no server and no messages."""

@@ -1,0 +1,113 @@
+"""The model as one object: frames to features, windows and words to scores.
+
+Knows no session and no server: windows and vocabularies are owned by the caller.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ovoad_model.arrays import Float32Array, Frame
+from ovoad_model.encoder import Encoder
+from ovoad_model.errors import UnknownScorerError
+from ovoad_model.probabilities import label_probabilities
+from ovoad_model.scorers import Scorer, ScorerName, WindowEmbedding
+from ovoad_model.vocabulary import EmbedText, Vocabulary, build_vocabulary
+from ovoad_model.window import Window, WindowView, stack_views
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The answer for one window.
+
+    probabilities [C] and background sum to 1; similarities [C] are the raw dot products.
+    assignment [8, K] and foreground [8] (0 to 1), from scorer `ovoad` alone: each neighbour's
+    groups, and how much it belongs to the best label.
+    """
+
+    probabilities: Float32Array
+    background: float
+    similarities: Float32Array
+    assignment: Float32Array | None = None
+    foreground: Float32Array | None = None
+
+
+class Detector:
+    """An encoder, its scorers and a text cache behind the four calls that a server needs."""
+
+    def __init__(
+        self, encoder: Encoder, scorers: Sequence[Scorer], *, embed_text: EmbedText | None = None
+    ) -> None:
+        """The first scorer is the default."""
+        self.encoder = encoder
+        self._scorers: dict[str, Scorer] = {scorer.name: scorer for scorer in scorers}
+        self.scorer_names: tuple[ScorerName, ...] = tuple(scorer.name for scorer in scorers)
+        self._embed_text = embed_text or encoder.encode_text
+
+    def vocabulary(
+        self,
+        labels: Sequence[str],
+        *,
+        templates: Sequence[str] | None = None,
+        background: Sequence[str] | None = None,
+        scorer: str | None = None,
+    ) -> Vocabulary:
+        """Embed a user's words for one scorer; slow for many new words, quick for known ones."""
+        return build_vocabulary(
+            labels,
+            encoder=self.encoder,
+            scorer=self._scorer(scorer or self.scorer_names[0]),
+            embed_text=self._embed_text,
+            templates=templates,
+            background=background,
+        )
+
+    def open_window(self) -> Window:
+        """Return an empty window for features of this encoder."""
+        return Window(self.encoder.feature_width)
+
+    def encode(self, frames: Sequence[Frame]) -> Float32Array:
+        """Encode B frames into features [B, F]."""
+        return self.encoder.encode_frames(frames)
+
+    def score(
+        self, views: Sequence[WindowView], vocabularies: Sequence[Vocabulary]
+    ) -> list[Scores]:
+        """Score B windows, each against its own vocabulary, batched by scorer."""
+        scores: list[Scores | None] = [None] * len(views)
+        for name in {vocabulary.scorer for vocabulary in vocabularies}:
+            rows = [row for row, words in enumerate(vocabularies) if words.scorer == name]
+            windows = stack_views([views[row] for row in rows])
+            scorer = self._scorer(name)
+            embedded = scorer.embed_windows(windows)
+            for index, row in enumerate(rows):
+                scores[row] = self._score_one(scorer, embedded, index, vocabularies[row])
+        return [score for score in scores if score is not None]
+
+    def _score_one(
+        self, scorer: Scorer, embedded: WindowEmbedding, index: int, words: Vocabulary
+    ) -> Scores:
+        similarities = words.embeddings @ embedded.embedding[index]
+        count = len(words.labels)
+        probabilities, background = label_probabilities(
+            similarities[:count], similarities[count:], temperature=scorer.temperature
+        )
+        if embedded.assignment is None or embedded.groups is None:
+            return Scores(probabilities, background, similarities[:count])
+        row = slice(index, index + 1)
+        best = words.embeddings[[int(np.argmax(similarities[:count]))]]
+        foreground = scorer.foreground(embedded.assignment[row], embedded.groups[row], best)
+        return Scores(
+            probabilities,
+            background,
+            similarities[:count],
+            embedded.assignment[index],
+            foreground[0],
+        )
+
+    def _scorer(self, name: str) -> Scorer:
+        try:
+            return self._scorers[name]
+        except KeyError:
+            raise UnknownScorerError(name, self.scorer_names) from None

@@ -1,0 +1,1 @@
+"""The ovoad server: sessions, batching, transport. Only its __main__ knows which model answers."""

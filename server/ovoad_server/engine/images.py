@@ -1,0 +1,74 @@
+"""From image bytes to pixels, with the header read before anything is decoded.
+
+Knows no session. Pillow reads headers and refuses what is no image; OpenCV decodes, which
+measured twice as fast on 1280x720 JPEG.
+"""
+
+import io
+import warnings
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ovoad_server.engine.interface import Frame
+
+_FORMATS = ("JPEG", "PNG", "WEBP")
+
+
+class ImageError(Exception):
+    """Bytes that are not an image this server takes; `code` is the wire's error code."""
+
+    def __init__(self, message: str, *, code: str = "bad_image") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def decode_image(data: bytes, *, max_pixels: int) -> Frame:
+    """Decode JPEG, PNG or WebP bytes into RGB uint8 [H, W, 3].
+
+    Grey, alpha, CMYK and 16-bit images are converted; alpha is dropped. Raises ImageError for
+    anything else, for truncated files, and before decoding for more than `max_pixels`.
+    """
+    if not data:
+        raise ImageError("image has 0 bytes, expected JPEG, PNG or WebP")
+    kind, width, height = _read_header(data)
+    if width * height > max_pixels:
+        raise ImageError(
+            f"image has {width}x{height} pixels, expected at most {max_pixels} in all",
+            code="image_too_large",
+        )
+    if not _is_complete(data, kind):
+        raise ImageError(f"{kind} image of {len(data)} bytes is truncated, expected a whole one")
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error as error:
+        raise ImageError(f"{kind} image cannot be decoded: {error.err}") from error
+    if pixels is None:
+        raise ImageError(
+            f"{kind} image of {len(data)} bytes cannot be decoded, its data are damaged"
+        )
+    return np.asarray(pixels, np.uint8)
+
+
+def _read_header(data: bytes) -> tuple[str, int, int]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                return str(image.format), image.width, image.height
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"image is too large: {error}", code="image_too_large") from error
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise ImageError(
+            f"found {len(data)} bytes starting {data[:8]!r}, expected JPEG, PNG or WebP"
+        ) from error
+
+
+def _is_complete(data: bytes, kind: str) -> bool:
+    """Tell whether the file's end is there; decoders fill a missing rest with grey."""
+    if kind == "JPEG":  # neither marker can occur inside entropy-coded data
+        return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
+    if kind == "PNG":
+        return data.rfind(b"IEND\xaeB`\x82") > 0
+    return len(data) >= int.from_bytes(data[4:8], "little") + 8

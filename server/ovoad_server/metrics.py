@@ -1,0 +1,75 @@
+"""Prometheus metrics of one server, in a registry of its own. No per-session label."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+from ovoad_server.engine.engine import BatchRecord
+from ovoad_server.engine.replies import Dropped, Failed, Reply, Scored
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class Metrics:
+    """Counts what the server does; read at /metrics."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.sessions_active = Gauge(
+            "ovoad_sessions_active", "open sessions", registry=self.registry
+        )
+        self.sessions = Counter("ovoad_sessions", "sessions opened", registry=self.registry)
+        self.rejected = Counter(
+            "ovoad_sessions_rejected", "connections refused", ["reason"], registry=self.registry
+        )
+        self.received = Counter("ovoad_frames_received", "frames received", registry=self.registry)
+        self.predicted = Counter(
+            "ovoad_frames_predicted", "frames answered by scores", registry=self.registry
+        )
+        self.dropped = Counter(
+            "ovoad_frames_dropped", "frames dropped", ["reason"], registry=self.registry
+        )
+        self.failed = Counter(
+            "ovoad_frames_failed", "frames answered by errors", ["code"], registry=self.registry
+        )
+        self.events = Counter("ovoad_events", "events sent", ["kind"], registry=self.registry)
+        self.stage = Histogram(
+            "ovoad_stage_seconds",
+            "time of a frame by stage",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.batch = Histogram(
+            "ovoad_batch_frames",
+            "frames in a batch",
+            buckets=(1, 2, 4, 8, 16, 32, 64),
+            registry=self.registry,
+        )
+        self.waiting = Gauge(
+            "ovoad_frames_waiting", "frames in all mailboxes", registry=self.registry
+        )
+        self.text_hits = Gauge(
+            "ovoad_text_cache_hits", "texts found in the cache", registry=self.registry
+        )
+        self.text_misses = Gauge(
+            "ovoad_text_cache_misses", "texts embedded anew", registry=self.registry
+        )
+        self.model = Info("ovoad_model", "what answers", registry=self.registry)
+
+    def observe_batch(self, record: BatchRecord) -> None:
+        """Note the size of a batch."""
+        self.batch.observe(record.size)
+
+    def observe_reply(self, reply: Reply) -> None:
+        """Count one answer or event."""
+        match reply:
+            case Scored():
+                self.predicted.inc()
+                timing = reply.timing
+                for stage in ("queue", "decode", "encode", "score", "total"):
+                    self.stage.labels(stage).observe(getattr(timing, stage) / 1000)
+            case Dropped():
+                self.dropped.labels(reply.reason).inc()
+            case Failed():
+                self.failed.labels(reply.code).inc()
+            case _:
+                self.events.labels(reply.kind).inc()
