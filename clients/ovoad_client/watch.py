@@ -1,0 +1,178 @@
+"""`ovoad watch SOURCE`: stream a video to a server and show its answers as they come."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast, get_args
+
+from pydantic import ValidationError
+
+from ovoad_client.address import DEFAULT_URL
+from ovoad_client.errors import ClientError, UsageError
+from ovoad_client.interrupts import EXIT_INTERRUPTED, Interrupts
+from ovoad_client.lines import LineView
+from ovoad_client.plot import check_plotting
+from ovoad_client.protocol import EventSettings, Policy, ScorerName
+from ovoad_client.reading import Pace
+from ovoad_client.sources import DEFAULT_MAX_SIDE, VideoSource, open_source
+from ovoad_client.watching import View, WatchOptions, summary_lines, watch
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Watch one source; 0 when it ended well, 1 after a problem, 130 after Ctrl-C."""
+    arguments = build_parser().parse_args(argv)
+    options = options_from(arguments)
+    try:
+        if options.plot is not None:
+            check_plotting(options.plot)
+        source = open_source(arguments.source)
+        return asyncio.run(_run(source, options, table=not arguments.no_table))
+    except UsageError as error:
+        print(f"ovoad watch: {error}", file=sys.stderr)
+        return 2
+    except ClientError as error:
+        print(f"ovoad watch: {error}", file=sys.stderr)
+        return 1
+    except asyncio.CancelledError:
+        return EXIT_INTERRUPTED
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command's flags."""
+    parser = argparse.ArgumentParser(
+        prog="ovoad watch",
+        description="Stream a video to an ovoad server and show the probability of each action.",
+        epilog='example: ovoad watch street.mp4 --labels "riding a bicycle" "crossing the street"',
+    )
+    parser.add_argument("source", metavar="SOURCE", help="file, camera number, rtsp/http address")
+    add_session_flags(parser)
+    parser.add_argument(
+        "--url", default=DEFAULT_URL, help="ws://HOST:PORT/v1/stream, http://HOST:PORT or HOST:PORT"
+    )
+    parser.add_argument(
+        "--api-key",
+        default=os.environ.get("OVOAD_API_KEY"),
+        help="the server's key (default: the environment's OVOAD_API_KEY)",
+    )
+    parser.add_argument(
+        "--pace",
+        choices=get_args(Pace),
+        default="source",
+        help="send a file's frames at their own times, or as fast as answers come",
+    )
+    parser.add_argument("--policy", choices=get_args(Policy), default="realtime")
+    parser.add_argument("--duration", type=_positive, metavar="SECONDS", help="stop after that")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write every message, JSON lines")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the timeline, e.g. out.png")
+    parser.add_argument("--no-table", action="store_true", help="print lines, not a live table")
+    return parser
+
+
+def add_session_flags(parser: argparse.ArgumentParser, *, labels_required: bool = True) -> None:
+    """Add the flags that say what to look for."""
+    parser.add_argument(
+        "--labels",
+        nargs="+",
+        action="extend",
+        metavar="LABEL",
+        required=labels_required,
+        help="actions in plain words; may be given several times",
+    )
+    parser.add_argument("--templates", nargs="+", action="extend", metavar='"… {} …"')
+    parser.add_argument("--background", nargs="+", action="extend", metavar="SENTENCE")
+    parser.add_argument("--scorer", choices=get_args(ScorerName))
+    parser.add_argument("--top-k", type=int, metavar="K", help="get only the K likeliest labels")
+    parser.add_argument(
+        "--events",
+        type=parse_events,
+        metavar="ENTER,EXIT,MIN_MS",
+        help="probabilities at which an event starts and ends, least duration in ms",
+    )
+    parser.add_argument(
+        "--max-side",
+        type=int,
+        default=DEFAULT_MAX_SIDE,
+        metavar="PIXELS",
+        help=f"shrink frames to this longer side before sending ({DEFAULT_MAX_SIDE}); 0: never",
+    )
+
+
+def options_from(arguments: argparse.Namespace) -> WatchOptions:
+    """Return the parsed flags as options."""
+    return WatchOptions(
+        url=arguments.url,
+        labels=cast(Sequence[str], arguments.labels),
+        templates=arguments.templates,
+        background=arguments.background,
+        policy=arguments.policy,
+        scorer=arguments.scorer,
+        top_k=arguments.top_k,
+        events=arguments.events,
+        api_key=arguments.api_key or None,
+        pace=arguments.pace,
+        max_side=arguments.max_side,
+        duration_s=arguments.duration,
+        save=arguments.save,
+        plot=arguments.plot,
+    )
+
+
+def parse_events(text: str) -> EventSettings:
+    """Parse "0.5,0.3,500"; raises ArgumentTypeError."""
+    parts = text.split(",")
+    try:
+        enter, exit_, least = float(parts[0]), float(parts[1]), int(parts[2])
+        if len(parts) != 3:
+            raise ValueError
+    except (ValueError, IndexError):
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, expected ENTER,EXIT,MIN_MS such as 0.5,0.3,500"
+        ) from None
+    try:
+        return EventSettings(enter=enter, exit=exit_, min_duration_ms=least)
+    except ValidationError as error:
+        reason = error.errors(include_url=False)[0]["msg"]
+        raise argparse.ArgumentTypeError(f"found {text!r}: {reason}") from error
+
+
+def choose_view(source: VideoSource, *, table: bool) -> View:
+    """Return the live table on a terminal, else lines."""
+    if table and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        try:
+            from ovoad_client.table import TableView
+        except ModuleNotFoundError as error:
+            print(f"no live table: found no module {error.name}: pip install 'ovoad[demo]'")
+        else:
+            return TableView(duration_ms=source.duration_ms)
+    return LineView(duration_ms=source.duration_ms)
+
+
+async def _run(source: VideoSource, options: WatchOptions, *, table: bool) -> int:
+    view = choose_view(source, table=table)
+    with Interrupts() as interrupts:
+        summary = await watch(source, options, view, interrupts)
+        for line in summary_lines(summary):
+            view.say(line)
+        for path in (options.save, options.plot):
+            if path is not None and path.exists():
+                view.say(f"wrote {path}")
+        if summary.failure is not None:
+            raise summary.failure
+        return EXIT_INTERRUPTED if interrupts.interrupted else 0
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected more than 0 seconds")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
