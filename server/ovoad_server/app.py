@@ -2,17 +2,20 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response, WebSocket
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from ovoad_client import protocol
 from ovoad_server.auth import key_matches
 from ovoad_server.health import Health, Readiness
 from ovoad_server.hub import Hub
+from ovoad_server.page import add_page, find_page_folder, find_sample
 from ovoad_server.stream import serve_stream
 
 
@@ -39,9 +42,14 @@ def create_app(hub: Hub, health: Health) -> FastAPI:
         version="1",
         lifespan=lifespan,
     )
-    app.add_exception_handler(HTTPException, _error_response)
+    for kind in (StarletteHTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, _error_response)
     _add_health_routes(app, hub, health)
     _add_protected_routes(app, hub)
+    folder = find_page_folder()
+    if folder is not None:
+        key_required = hub.settings.api_key is not None
+        add_page(app, folder, key_required=key_required, sample=find_sample())
     return app
 
 
@@ -78,7 +86,7 @@ def _add_protected_routes(app: FastAPI, hub: Hub) -> None:
     @app.get("/metrics", dependencies=[Depends(require_key)])
     async def metrics() -> Response:
         """Return metrics in Prometheus's text format."""
-        hub.metrics.waiting.set(hub.engine.waiting)
+        hub.metrics.refresh(waiting=hub.engine.waiting, text_counts=hub.facts.text_counts())
         return Response(generate_latest(hub.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.websocket("/v1/stream")
@@ -88,7 +96,20 @@ def _add_protected_routes(app: FastAPI, hub: Hub) -> None:
 
 def _error_response(request: Request, error: Exception) -> Response:
     """Return errors in the one shape that design and docs promise."""
-    assert isinstance(error, HTTPException)
-    code = {401: "unauthorised", 404: "not_found", 405: "method_not_allowed"}
-    body = {"error": {"code": code.get(error.status_code, "error"), "message": str(error.detail)}}
-    return JSONResponse(body, error.status_code, headers=error.headers)
+    match error:
+        case StarletteHTTPException():  # FastAPI's is a child of it
+            codes = {401: "unauthorised", 404: "not_found", 405: "method_not_allowed"}
+            code = codes.get(error.status_code, "error")
+            return _error_json(error.status_code, code, error.detail, headers=error.headers)
+        case RequestValidationError():
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            return _error_json(422, "bad_request", f"{place}: {first['msg']}")
+        case _:
+            return _error_json(500, "internal", "the server failed; its log says why")
+
+
+def _error_json(
+    status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None
+) -> Response:
+    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)

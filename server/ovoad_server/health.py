@@ -4,6 +4,7 @@ Knows the engine's worker, so a stalled worker is not ready either.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from pydantic import BaseModel
 
 from ovoad_server.engine.engine import Engine
 from ovoad_server.engine.interface import Detector, Frame
+
+log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-3
 CHECK_EVERY_S = 5.0
@@ -57,6 +60,9 @@ class Health:
             return Readiness(
                 ready=False, reason=f"the worker did not answer within {WORKER_TIMEOUT_S:g} s"
             )
+        except Exception as error:  # whatever a model raises, it is not ready
+            log.exception("the golden images could not be scored")
+            return Readiness(ready=False, reason=f"the model failed ({type(error).__name__})")
         return compare(found, self._expected)
 
 

@@ -3,8 +3,8 @@
 Knows no socket.
 """
 
-import asyncio
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ovoad_client import protocol
@@ -26,6 +26,7 @@ class ModelFacts:
     fps: float
     past: int
     neighbours: int
+    text_counts: Callable[[], tuple[int, int]] = lambda: (0, 0)  # cache hits and misses so far
 
 
 class RefusedError(Exception):
@@ -149,11 +150,3 @@ class Hub:
     def new_id(self) -> str:
         """Return an unguessable identifier."""
         return secrets.token_urlsafe(12)
-
-    async def worker_answers(self, *, timeout_s: float) -> bool:
-        """Tell whether the inference worker takes work within the time given."""
-        try:
-            await asyncio.wait_for(self.engine.on_worker(lambda: None), timeout_s)
-        except TimeoutError:
-            return False
-        return True

@@ -55,6 +55,13 @@ class Metrics:
         )
         self.model = Info("ovoad_model", "what answers", registry=self.registry)
 
+    def refresh(self, *, waiting: int, text_counts: tuple[int, int]) -> None:
+        """Take what is counted elsewhere, before a scrape."""
+        self.waiting.set(waiting)
+        hits, misses = text_counts
+        self.text_hits.set(hits)
+        self.text_misses.set(misses)
+
     def observe_batch(self, record: BatchRecord) -> None:
         """Note the size of a batch."""
         self.batch.observe(record.size)

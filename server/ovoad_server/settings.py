@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+from ovoad_server.auth import LOOPBACK
 
 
 def default_cache() -> Path:
@@ -19,38 +19,62 @@ def default_cache() -> Path:
 class Settings(BaseSettings):
     """Defaults with their units; a field `max_fps` is set by OVOAD_MAX_FPS."""
 
-    model_config = SettingsConfigDict(env_prefix="OVOAD_", frozen=True, extra="forbid")
-
-    host: str = Field("127.0.0.1", description="address to bind")
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="0 takes a free one")
-    api_key: SecretStr | None = Field(None, description="clients send it as a bearer token")
-    allow_anonymous: bool = Field(False, description="bind beyond loopback without a key")
-    allowed_origins: tuple[str, ...] = Field((), description="origins of pages beside our own")
-
-    encoder: str = Field("embedded", description="name of the encoder")
-    scorer: Literal["frame", "average", "cluster", "ovoad"] | None = Field(
-        None, description="default scorer: ovoad where weights are given, else average"
+    model_config = SettingsConfigDict(
+        env_prefix="OVOAD_",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
     )
-    weights: Path | None = Field(None, description="trained weights of scorer ovoad")
-    runtime: str = Field("auto", description="what runs the encoder")
+
+    host: str = Field(default="127.0.0.1", description="address to bind")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=8000, description="0 takes a free one"
+    )
+    api_key: SecretStr | None = Field(default=None, description="clients send it as a bearer token")
+    allow_anonymous: bool = Field(default=False, description="bind beyond loopback without a key")
+    allowed_origins: tuple[str, ...] = Field(
+        default=(), description="origins of pages beside our own"
+    )
+
+    encoder: str = Field(default="embedded", description="name of the encoder")
+    scorer: Literal["frame", "average", "cluster", "ovoad"] | None = Field(
+        default=None, description="default scorer: ovoad where weights are given, else average"
+    )
+    weights: Path | None = Field(default=None, description="trained weights of scorer ovoad")
+    runtime: str = Field(default="auto", description="what runs the encoder")
     cache: Path = Field(default_factory=default_cache, description="folder for caches")
 
     max_sessions: Annotated[int, Field(ge=1)] = 64
-    max_frame_bytes: Annotated[int, Field(ge=1024)] = Field(4 * 2**20, description="bytes")
-    max_pixels: Annotated[int, Field(ge=1)] = Field(4096 * 4096, description="width x height")
+    max_frame_bytes: Annotated[int, Field(ge=1024)] = Field(default=4 * 2**20, description="bytes")
+    max_pixels: Annotated[int, Field(ge=1)] = Field(
+        default=4096 * 4096, description="width x height"
+    )
     max_labels: Annotated[int, Field(ge=1)] = 1000
-    max_inflight: Annotated[int, Field(ge=1)] = Field(8, description="frames, lossless")
-    max_fps: Annotated[float, Field(gt=0)] = Field(60.0, description="frames/s of a session")
-    create_timeout_s: Annotated[float, Field(gt=0)] = Field(10.0, description="seconds")
-    idle_timeout_s: Annotated[float, Field(gt=0)] = Field(60.0, description="seconds")
-    send_timeout_s: Annotated[float, Field(gt=0)] = Field(20.0, description="seconds")
-    max_session_s: Annotated[float, Field(gt=0)] = Field(24 * 3600.0, description="seconds")
-    max_batch: Annotated[int, Field(ge=1)] = Field(16, description="frames")
+    max_inflight: Annotated[int, Field(ge=1)] = Field(default=8, description="frames, lossless")
+    max_fps: Annotated[float, Field(gt=0)] = Field(
+        default=60.0, description="frames/s of a session"
+    )
+    create_timeout_s: Annotated[float, Field(gt=0)] = Field(default=10.0, description="seconds")
+    idle_timeout_s: Annotated[float, Field(gt=0)] = Field(default=60.0, description="seconds")
+    send_timeout_s: Annotated[float, Field(gt=0)] = Field(default=20.0, description="seconds")
+    max_session_s: Annotated[float, Field(gt=0)] = Field(default=24 * 3600.0, description="seconds")
+    max_batch: Annotated[int, Field(ge=1)] = Field(default=16, description="frames")
     decode_threads: Annotated[int, Field(ge=1)] = 2
+
+    @field_validator("api_key")
+    @classmethod
+    def _a_header_can_carry_the_key(cls, key: SecretStr | None) -> SecretStr | None:
+        text = "unset" if key is None else key.get_secret_value()
+        if not text or not all("!" <= character <= "~" for character in text):
+            raise ValueError(
+                "found an API key that is empty or has blanks, expected printable ASCII without any"
+            )
+        return key
 
     @model_validator(mode="after")
     def _a_public_server_has_a_key(self) -> "Settings":
-        if self.host not in _LOOPBACK and self.api_key is None and not self.allow_anonymous:
+        if self.host not in LOOPBACK and self.api_key is None and not self.allow_anonymous:
             raise ValueError(
                 f"found host {self.host} without an API key, expected OVOAD_API_KEY to be set "
                 "(or OVOAD_ALLOW_ANONYMOUS=true to let anyone in)"

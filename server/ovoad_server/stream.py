@@ -27,7 +27,8 @@ SETTLE_TIMEOUT_S = 30.0
 
 async def serve_stream(websocket: WebSocket, hub: Hub) -> None:
     """Serve one connection from handshake to close."""
-    if not origin_allowed(websocket.headers, hub.settings.allowed_origins):
+    settings = hub.settings
+    if not origin_allowed(websocket.headers, settings.allowed_origins, bound=settings.host):
         hub.metrics.rejected.labels("origin").inc()
         await websocket.close(protocol.CLOSE_PROTOCOL, "origin refused")
         return
@@ -40,11 +41,20 @@ async def serve_stream(websocket: WebSocket, hub: Hub) -> None:
         await _send_last(websocket, refusal.to_message(), refusal.close_code, refusal.code)
     except WebSocketDisconnect:
         log.info("client left before its session began")
+    except Exception:  # a fault of ours ends this connection alone
+        log.exception("a connection failed")
+        message = "the server failed; its log says why"
+        fault = RefusedError("internal", message, close_code=protocol.CLOSE_SERVER_FAULT)
+        await _send_last(websocket, fault.to_message(), fault.close_code, fault.code)
 
 
 async def _converse(websocket: WebSocket, hub: Hub) -> None:
     key = hub.settings.api_key
-    if not key_matches(websocket.headers, key.get_secret_value() if key else None):
+    if not key_matches(
+        websocket.headers,
+        key.get_secret_value() if key else None,
+        subprotocols=websocket.scope.get("subprotocols", []),
+    ):
         raise RefusedError(
             "unauthorised",
             "found no valid API key, expected the header Authorization: Bearer KEY",
@@ -83,9 +93,10 @@ async def _first_message(websocket: WebSocket, hub: Hub) -> protocol.SessionCrea
 
 async def _send_last(websocket: WebSocket, message: protocol.Error, code: int, why: str) -> None:
     try:
-        await websocket.send_text(message.to_json())
-        await websocket.close(code, why)
-    except (WebSocketDisconnect, RuntimeError):
+        async with asyncio.timeout(SETTLE_TIMEOUT_S):
+            await websocket.send_text(message.to_json())
+            await websocket.close(code, why)
+    except (WebSocketDisconnect, RuntimeError, TimeoutError):
         log.info("client left before it was told why: %s", why)
 
 
@@ -289,7 +300,7 @@ class Connection:
             self._complain(refusal.code, str(refusal))
             return
         words = Words(self._session.words.version + 1, None)
-        from_seq = self._session.next_seq
+        from_seq = min(self._session.next_seq, protocol.MAX_SEQ)
         self._session.change_words(words)
         self._update = tasks.create_task(self._finish_update(words, message.vocabulary, from_seq))
 
@@ -340,6 +351,8 @@ class Connection:
             await self._websocket.close(end.refusal.close_code, end.reason)
             return
         async with asyncio.timeout(SETTLE_TIMEOUT_S):
+            if self._update is not None:
+                await asyncio.wait([self._update])
             while session.counts.unanswered:
                 self._progress.clear()
                 await self._progress.wait()

@@ -54,6 +54,7 @@ class _Job:
     error: Failed | None = None
     view: WindowView | None = None
     scores: Scores | None = None
+    answered: bool = False
 
 
 class Engine:
@@ -145,7 +146,7 @@ class Engine:
             while True:
                 jobs = self._collect(time.monotonic())
                 if jobs:
-                    await self._process(jobs)
+                    await self._process_safely(jobs)
                 else:
                     await self._sleep_until_due()
         finally:
@@ -180,6 +181,17 @@ class Engine:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), timeout_s)
 
+    async def _process_safely(self, jobs: list[_Job]) -> None:
+        """Answer every job of a batch, also where something fails that nobody foresaw."""
+        try:
+            await self._process(jobs)
+        except Exception:
+            log.exception("a batch of %d failed", len(jobs))
+            for job in jobs:
+                if not job.answered:
+                    job.error = Failed(job.frame.seq, "internal", "the engine failed")
+                    self._answer(job, 0.0, 0.0)
+
     async def _process(self, jobs: list[_Job]) -> None:
         loop = asyncio.get_running_loop()
         started_s = time.monotonic()
@@ -200,6 +212,11 @@ class Engine:
             job.pixels = decode_image(job.frame.image, max_pixels=self._max_pixels)
         except ImageError as error:
             job.error = Failed(job.frame.seq, error.code, str(error))
+        except Exception as error:  # whatever a decoder raises is that frame's answer, no more
+            log.exception("frame %d of session %s failed", job.frame.seq, job.session.session_id)
+            job.error = Failed(
+                job.frame.seq, "internal", f"the decoder failed ({type(error).__name__})"
+            )
         job.decode_ms = (time.monotonic() - started_s) * 1000
 
     def _infer(self, jobs: list[_Job]) -> tuple[float, float]:
@@ -232,7 +249,7 @@ class Engine:
     ) -> list[tuple[_Job, T]]:
         """Do a batch at once; where it fails, one by one, so that a bad item fails alone.
 
-        The one place that catches everything: whatever a model raises becomes that frame's answer.
+        Catches everything: whatever a model raises becomes that frame's answer.
         """
         if not jobs:
             return []
@@ -252,6 +269,7 @@ class Engine:
 
     def _answer(self, job: _Job, encode_ms: float, score_ms: float) -> None:
         session, frame = job.session, job.frame
+        job.answered = True
         if job.error is not None:
             session.answer(job.error)
             return

@@ -1,19 +1,13 @@
 """From image bytes to pixels, with the header read before anything is decoded.
 
-Knows no session. Pillow reads headers and refuses what is no image; OpenCV decodes, which
-measured twice as fast on 1280x720 JPEG.
+Knows no session.
 """
-
-import io
-import warnings
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from ovoad_server.engine.image_headers import read_header
 from ovoad_server.engine.interface import Frame
-
-_FORMATS = ("JPEG", "PNG", "WEBP")
 
 
 class ImageError(Exception):
@@ -32,12 +26,18 @@ def decode_image(data: bytes, *, max_pixels: int) -> Frame:
     """
     if not data:
         raise ImageError("image has 0 bytes, expected JPEG, PNG or WebP")
-    kind, width, height = _read_header(data)
-    if width * height > max_pixels:
+    header = read_header(data)
+    if header is None:
         raise ImageError(
-            f"image has {width}x{height} pixels, expected at most {max_pixels} in all",
+            f"found {len(data)} bytes starting {data[:8]!r}, expected JPEG, PNG or WebP"
+        )
+    if header.width * header.height > max_pixels:
+        raise ImageError(
+            f"image has {header.width}x{header.height} pixels, "
+            f"expected at most {max_pixels} in all",
             code="image_too_large",
         )
+    kind = header.kind
     if not _is_complete(data, kind):
         raise ImageError(f"{kind} image of {len(data)} bytes is truncated, expected a whole one")
     try:
@@ -49,20 +49,6 @@ def decode_image(data: bytes, *, max_pixels: int) -> Frame:
             f"{kind} image of {len(data)} bytes cannot be decoded, its data are damaged"
         )
     return np.asarray(pixels, np.uint8)
-
-
-def _read_header(data: bytes) -> tuple[str, int, int]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-                return str(image.format), image.width, image.height
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"image is too large: {error}", code="image_too_large") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise ImageError(
-            f"found {len(data)} bytes starting {data[:8]!r}, expected JPEG, PNG or WebP"
-        ) from error
 
 
 def _is_complete(data: bytes, kind: str) -> bool:

@@ -57,7 +57,8 @@ class Session:
 
     `realtime` keeps one waiting frame, the newest; the one it replaces is dropped. `lossless`
     keeps all: its caller reads no further than `max_inflight` (see `has_room`).
-    `max_fps` spaces the frames handed out; of a burst the newest is always scored.
+    `max_fps` spaces the frames that a realtime session hands out; of a burst the newest is always
+    scored. A lossless session is slowed by its answers alone.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Session:
         self._events = EventDetector(rule, words.vocabulary.labels)
         self._events_generation = 0
         self._max_inflight = max_inflight
-        self._interval_s = 1.0 / max_fps
+        self._interval_s = 1.0 / max_fps if policy == "realtime" else 0.0
         self._not_before_s = 0.0
         self._last: tuple[int, int] | None = None  # seq and timestamp_ms of the newest frame
         self._reply = reply
