@@ -59,6 +59,7 @@ async def open_connection(url: str, *, api_key: str | None, timeout_s: float) ->
             proxy=None if is_loopback(address) else True,
             open_timeout=timeout_s,
             close_timeout=_CLOSE_TIMEOUT_S,
+            ping_timeout=None,  # a pong waits behind lossless frames that the server reads later
             max_size=MAX_MESSAGE_BYTES,
         )
     except TimeoutError as error:

@@ -24,6 +24,7 @@ from ovoad_client.protocol import (
     SessionCreate,
     SessionCreated,
     Vocabulary,
+    describe,
     parse_server_message,
 )
 
@@ -41,7 +42,7 @@ def build_vocabulary(
             background=None if background is None else list(background),
         )
     except ValidationError as error:
-        raise UsageError(_first_complaint(error)) from error
+        raise UsageError(_complaint(error)) from error
 
 
 def build_session_create(
@@ -57,15 +58,12 @@ def build_session_create(
             vocabulary=vocabulary, policy=policy, scorer=scorer, top_k=top_k, events=events
         )
     except ValidationError as error:
-        raise UsageError(_first_complaint(error)) from error
+        raise UsageError(_complaint(error)) from error
 
 
-def _first_complaint(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    if first["type"] == "value_error":
-        return str(first["ctx"]["error"])
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: found {first['input']!r}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+def _complaint(error: ValidationError) -> str:
+    """Return the wire contract's own text; the place is told only inside the words."""
+    return describe(error).removeprefix("message: ")
 
 
 async def open_session(

@@ -9,16 +9,26 @@ import struct
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 PROTOCOL_VERSION: Final = 1
 SUBPROTOCOL: Final = "ovoad.v1"
 FRAME_MAGIC: Final = 0x564F  # "OV" read as little-endian bytes
 FRAME_HEADER: Final = struct.Struct("<HBBIq")  # magic, version, flags, seq, timestamp_ms
 MAX_LABEL_CHARACTERS: Final = 256
+MAX_LABELS: Final = 100_000  # of the contract; a server grants fewer
 MAX_TEMPLATES: Final = 100
 MAX_BACKGROUND: Final = 100
 MAX_SEQ: Final = 2**32 - 1
+_MAX_MISTAKES: Final = 100  # listing more takes pydantic seconds
 
 CLOSE_NORMAL: Final = 1000
 CLOSE_PROTOCOL: Final = 1008
@@ -44,7 +54,6 @@ ErrorCode = Literal[
     "out_of_turn",
     "create_timeout",
     "unauthorised",
-    "origin_refused",
     "capacity",
     "internal",
 ]
@@ -85,7 +94,9 @@ def _check_label(label: str) -> None:
 class Vocabulary(Message):
     """What to look for: labels in plain words; templates each hold one "{}"."""
 
-    labels: list[str] = Field(examples=[["riding a bicycle", "crossing the street"]])
+    labels: Annotated[list[str], FailFast()] = Field(
+        max_length=MAX_LABELS, examples=[["riding a bicycle", "crossing the street"]]
+    )
     templates: list[str] | None = Field(default=None, max_length=MAX_TEMPLATES)
     background: list[str] | None = Field(default=None, max_length=MAX_BACKGROUND)
 
@@ -422,18 +433,34 @@ _CLIENT_MESSAGE: Final[TypeAdapter[Any]] = TypeAdapter(ClientMessage)
 _SERVER_MESSAGE: Final[TypeAdapter[Any]] = TypeAdapter(ServerMessage)
 
 
-def _describe(error: ValidationError) -> str:
-    """Turn the first of pydantic's complaints into one line of ours."""
+def describe(error: ValidationError) -> str:
+    """Turn the first of pydantic's complaints into one line of ours, of bounded length."""
+    if error.error_count() > _MAX_MISTAKES:
+        return f"found {error.error_count()} mistakes in one message, expected none"
     first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"]) or "message"
+    place = ".".join(str(part)[:80] for part in first["loc"])[:200] or "message"
     if first["type"] == "extra_forbidden":
         return f"found unknown field {place}, expected only the fields of wire contract v1"
     if first["type"] == "missing":
         return f"field {place} is missing"
     if first["type"] == "value_error":
         return f"{place}: {first['ctx']['error']}"
+    if first["type"] == "union_tag_invalid":
+        tag = first["ctx"]["tag"][:80]
+        return f"found type {tag!r}, expected one of {first['ctx']['expected_tags']}"
+    if first["type"] == "union_tag_not_found":
+        return f"{place}: found no field 'type', expected one that names the message"
     found = repr(first["input"])[:80]
     return f"{place}: found {found}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+
+
+def _refused(error: ValidationError) -> ProtocolError:
+    text = describe(error)
+    if error.error_count() > _MAX_MISTAKES:
+        return ProtocolError(text)
+    place = error.errors(include_url=False, include_input=False)[0]["loc"][:2]
+    about_words = place in (("session.create", "vocabulary"), ("vocabulary.update", "vocabulary"))
+    return ProtocolError(text, code="bad_vocabulary" if about_words else "bad_message")
 
 
 def parse_client_message(text: str | bytes) -> "ClientMessage":
@@ -441,7 +468,7 @@ def parse_client_message(text: str | bytes) -> "ClientMessage":
     try:
         message: ClientMessage = _CLIENT_MESSAGE.validate_json(text)
     except ValidationError as error:
-        raise ProtocolError(_describe(error)) from error
+        raise _refused(error) from error
     return message
 
 
@@ -450,7 +477,7 @@ def parse_server_message(text: str | bytes) -> "ServerMessage":
     try:
         message: ServerMessage = _SERVER_MESSAGE.validate_json(text)
     except ValidationError as error:
-        raise ProtocolError(_describe(error)) from error
+        raise _refused(error) from error
     return message
 
 

@@ -108,6 +108,7 @@ class FakeServer:
     frames: list[tuple[int, int, bytes]] = field(default_factory=list)
     subprotocols: list[str | None] = field(default_factory=list)
     extensions: list[str | None] = field(default_factory=list)
+    sockets: list[ServerConnection] = field(default_factory=list)
     most_unanswered: int = 0
     hold: asyncio.Event = field(default_factory=asyncio.Event)  # cleared: answers wait
 
@@ -125,6 +126,7 @@ class FakeServer:
         """Serve one connection."""
         assert socket.request is not None
         self.subprotocols.append(socket.subprotocol)
+        self.sockets.append(socket)
         if self.key_by_close_code and not self._has_key(socket.request):
             await socket.close(4401, "not authorised")
             return

@@ -148,15 +148,17 @@ async def test_frames_that_the_server_would_refuse_are_not_sent(server: FakeServ
     ],
 )
 async def test_bad_labels_are_refused_before_connecting(labels: list[str], text: str) -> None:
-    with pytest.raises(UsageError, match=text):
+    with pytest.raises(UsageError) as caught:
         async with connect("ws://127.0.0.1:1", labels):
             pass
+    assert str(caught.value) == text
 
 
 async def test_bad_top_k_is_refused_before_connecting() -> None:
-    with pytest.raises(UsageError, match="top_k: found 0"):
+    with pytest.raises(UsageError) as caught:
         async with connect("ws://127.0.0.1:1", LABELS, top_k=0):
             pass
+    assert str(caught.value) == "top_k: found 0: input should be greater than or equal to 1"
 
 
 async def test_refused_connection_says_how_to_start_a_server() -> None:

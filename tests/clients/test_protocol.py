@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from pydantic import ValidationError
 
 from ovoad_client.protocol import (
     ClientMessage,
+    EventSettings,
     FrameMessage,
     ProtocolError,
     ServerMessage,
+    describe,
     pack_frame,
     parse_client_message,
     parse_server_message,
@@ -103,47 +106,155 @@ def create_with(**vocabulary: object) -> str:
     return json.dumps({"type": "session.create", "vocabulary": vocabulary})
 
 
+@pytest.mark.parametrize("kind", ["session.create", "vocabulary.update"])
+@pytest.mark.parametrize(
+    ("vocabulary", "expected"),
+    [
+        ({"labels": []}, ": found no label, expected at least 1"),
+        ({"labels": [""]}, ": found an empty label, expected words"),
+        ({"labels": ["\t"]}, ": found an empty label, expected words"),
+        (
+            {"labels": ["a", "b", "a"]},
+            ": found label 'a' twice, expected each label once",
+        ),
+        (
+            {"labels": ["x" * 10_240]},
+            ": found a label of 10240 characters, expected at most 256",
+        ),
+        (
+            {"labels": ["a"], "templates": ["a person"]},
+            ": found template 'a person', expected exactly one {} in at most 256 characters",
+        ),
+        (
+            {"labels": ["a"], "templates": ["{} {}"]},
+            ": found template '{} {}', expected exactly one {} in at most 256 characters",
+        ),
+        (
+            {"labels": ["a"], "templates": []},
+            ": found an empty list of templates, expected at least 1 or none",
+        ),
+        (
+            {"labels": ["a"], "background": []},
+            ": found an empty list of background concepts, expected at least 1 or none",
+        ),
+        (
+            {"labels": "waving"},
+            ".labels: found 'waving': input should be a valid array",
+        ),
+        (
+            {"labels": ["a"], "templates": ["{}"] * 101},
+            f".templates: found {str(['{}'] * 101)[:80]}: list should have at most 100 items after "
+            "validation, not 101",
+        ),
+    ],
+)
+def test_what_is_wrong_with_the_words_is_a_bad_vocabulary(
+    kind: str, vocabulary: dict[str, object], expected: str
+) -> None:
+    text, code = refusal(json.dumps({"type": kind, "vocabulary": vocabulary}))
+    assert (text, code) == (f"{kind}.vocabulary{expected}", "bad_vocabulary")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (create_with(labels=[]), "found no label, expected at least 1"),
-        (create_with(labels=[""]), "found an empty label, expected words"),
-        (create_with(labels=["\t"]), "found an empty label, expected words"),
-        (create_with(labels=["a", "b", "a"]), "found label 'a' twice, expected each label once"),
+        ('{"vocabulary":{}}', "field session.create.vocabulary.labels is missing"),
+        ("{}", "field session.create.vocabulary is missing"),
+        ('{"vocabulary":3}', "session.create.vocabulary: found 3: input should be an object"),
         (
-            create_with(labels=["x" * 10_240]),
-            "found a label of 10240 characters, expected at most 256",
+            '{"vocabulary":{"labels":["a"],"surprise":1}}',
+            "found unknown field session.create.vocabulary.surprise, "
+            "expected only the fields of wire contract v1",
         ),
+    ],
+)
+def test_vocabulary_of_another_shape_is_a_bad_vocabulary(text: str, expected: str) -> None:
+    message = json.dumps({"type": "session.create", **json.loads(text)})
+    assert refusal(message) == (expected, "bad_vocabulary")
+
+
+TYPES = (
+    "expected one of 'session.create', 'frame', 'vocabulary.update', 'session.reset', "
+    "'session.close', 'ping'"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"type":"ping","nonce":7}', "ping.nonce: found 7: input should be a valid string"),
         (
-            create_with(labels=["a"], templates=["a person"]),
-            "found template 'a person', expected exactly one {} in at most 256 characters",
+            '{"type":"frame","seq":-1,"timestamp_ms":0,"image_base64":""}',
+            "frame.seq: found -1: input should be greater than or equal to 0",
         ),
+        ('{"type":"dance"}', f"found type 'dance', {TYPES}"),
+        ('{"type":7}', f"found type '7', {TYPES}"),
+        ('{"type":"pong"}', f"found type 'pong', {TYPES}"),
+        ("{}", "message: found no field 'type', expected one that names the message"),
+        ("7", "message: found 7: input should be an object"),
         (
-            create_with(labels=["a"], templates=["{} {}"]),
-            "found template '{} {}', expected exactly one {} in at most 256 characters",
+            "not json",
+            "message: found 'not json': invalid JSON: expected ident at line 1 column 2",
         ),
-        (
-            create_with(labels=["a"], templates=[]),
-            "found an empty list of templates, expected at least 1 or none",
-        ),
-        (
-            create_with(labels=["a"], background=[]),
-            "found an empty list of background concepts, expected at least 1 or none",
-        ),
-        (create_with(), "field session.create.vocabulary.labels is missing"),
-        (create_with(labels="waving"), "found 'waving': input should be a valid"),
-        ('{"type":"ping","nonce":7}', "found 7: input should be a valid string"),
-        ('{"type":"frame","seq":-1,"timestamp_ms":0,"image_base64":""}', "found -1"),
-        ('{"type":"dance"}', "dance"),
-        ("{}", "type"),
-        ("not json", "json"),
     ],
 )
 def test_refused_client_message_says_what_was_found(text: str, expected: str) -> None:
+    assert refusal(text) == (expected, "bad_message")
+
+
+def refusal(text: str) -> tuple[str, str]:
+    """Return the text and the code with which a client's message is refused."""
     with pytest.raises(ProtocolError) as caught:
         parse_client_message(text)
-    assert expected in str(caught.value).lower() or expected in str(caught.value)
-    assert caught.value.code == "bad_message"
+    return str(caught.value), caught.value.code
+
+
+LONG = "x" * 100_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LONG,
+        json.dumps(LONG),
+        json.dumps({"type": LONG}),
+        json.dumps({LONG: 1}),
+        json.dumps({"type": "ping", LONG: 1}),
+        json.dumps({"type": "ping", "nonce": LONG}),
+        json.dumps({"type": "ping", "nonce": [LONG]}),
+        json.dumps({"type": "frame", "image_base64": LONG}),
+        json.dumps({"type": "session.create", "policy": LONG}),
+        create_with(labels=[LONG]),
+        create_with(labels=LONG),
+        create_with(labels=["x" * 256, "x" * 256]),
+        create_with(labels=["a"], templates=[LONG]),
+        create_with(labels=["a"], background=[LONG]),
+        create_with(labels=["a"], **{LONG: 1}),
+    ],
+    ids=range(15),
+)
+def test_refusal_is_short_whatever_was_sent(text: str) -> None:
+    assert len(refusal(text)[0]) < 500
+
+
+def test_a_message_of_many_mistakes_is_refused_in_one_line() -> None:
+    labels = [1] * 500_000
+    numbers = {"type": "session.create", "vocabulary": {"labels": labels}}
+    text, code = refusal(json.dumps(numbers))
+    assert (len(text) < 500, code) == (True, "bad_vocabulary")
+    fields: dict[str, object] = {f"x{number}": 1 for number in range(100_000)}
+    text, code = refusal(json.dumps(fields | {"type": "ping"}))
+    assert (text, code) == ("found 100000 mistakes in one message, expected none", "bad_message")
+
+
+def test_only_words_are_bad_words() -> None:
+    assert refusal('{"type": "ping", "vocabulary": 1}')[1] == "bad_message"
+
+
+def test_description_is_public_and_names_the_place() -> None:
+    with pytest.raises(ValidationError) as caught:
+        EventSettings.model_validate({"enter": 2})
+    assert describe(caught.value) == "enter: found 2: input should be less than 1"
 
 
 def test_events_must_end_below_where_they_start() -> None:

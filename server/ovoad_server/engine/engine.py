@@ -268,15 +268,26 @@ class Engine:
             return [pair for job in jobs for pair in self._each_or_all([job], work)]
 
     def _answer(self, job: _Job, encode_ms: float, score_ms: float) -> None:
-        session, frame = job.session, job.frame
+        """Send a frame's one answer; a session that fails to take it harms no other."""
         job.answered = True
-        if job.error is not None:
-            session.answer(job.error)
-            return
+        try:
+            if job.error is not None:
+                job.session.answer(job.error)
+                return
+            scored = self._scored(job, encode_ms, score_ms)
+            job.session.answer(scored)
+            job.session.follow_events(job.frame, scored)
+        except Exception:
+            log.exception(
+                "frame %d of session %s was not answered", job.frame.seq, job.session.session_id
+            )
+
+    def _scored(self, job: _Job, encode_ms: float, score_ms: float) -> Scored:
+        frame = job.frame
         assert job.scores is not None
         assert job.view is not None
         assert frame.words.vocabulary is not None
-        scored = Scored(
+        return Scored(
             frame.seq,
             frame.timestamp_ms,
             frame.words.version,
@@ -290,7 +301,5 @@ class Engine:
                 score=score_ms,
                 total=(time.monotonic() - frame.received_s) * 1000,
             ),
-            session.backlog,
+            job.session.backlog,
         )
-        session.answer(scored)
-        session.follow_events(frame, scored)
