@@ -13,7 +13,8 @@ from ovoad_model.encoder import Encoder
 from ovoad_model.errors import UnknownScorerError
 from ovoad_model.probabilities import label_probabilities
 from ovoad_model.scorers import Scorer, ScorerName, WindowEmbedding
-from ovoad_model.vocabulary import EmbedText, Vocabulary, build_vocabulary
+from ovoad_model.text_cache import TextCache
+from ovoad_model.vocabulary import Vocabulary, build_vocabulary
 from ovoad_model.window import Window, WindowView, stack_views
 
 
@@ -37,13 +38,13 @@ class Detector:
     """An encoder, its scorers and a text cache behind the four calls that a server needs."""
 
     def __init__(
-        self, encoder: Encoder, scorers: Sequence[Scorer], *, embed_text: EmbedText | None = None
+        self, encoder: Encoder, scorers: Sequence[Scorer], *, text_cache: TextCache | None = None
     ) -> None:
-        """The first scorer is the default."""
+        """The first scorer is the default; without a cache all texts are embedded anew."""
         self.encoder = encoder
+        self.text_cache = text_cache
         self._scorers: dict[str, Scorer] = {scorer.name: scorer for scorer in scorers}
         self.scorer_names: tuple[ScorerName, ...] = tuple(scorer.name for scorer in scorers)
-        self._embed_text = embed_text or encoder.encode_text
 
     def vocabulary(
         self,
@@ -85,13 +86,21 @@ class Detector:
                 scores[row] = self._score_one(scorer, embedded, index, vocabularies[row])
         return [score for score in scores if score is not None]
 
+    def _embed_text(self, texts: Sequence[str]) -> Float32Array:
+        if self.text_cache is None:
+            return self.encoder.encode_text(texts)
+        return self.text_cache.embed(self.encoder, texts)
+
     def _score_one(
         self, scorer: Scorer, embedded: WindowEmbedding, index: int, words: Vocabulary
     ) -> Scores:
         similarities = words.embeddings @ embedded.embedding[index]
         count = len(words.labels)
         probabilities, background = label_probabilities(
-            similarities[:count], similarities[count:], temperature=scorer.temperature
+            similarities[:count],
+            similarities[count:],
+            temperature=scorer.temperature,
+            floor=scorer.background_floor,
         )
         if embedded.assignment is None or embedded.groups is None:
             return Scores(probabilities, background, similarities[:count])
@@ -105,6 +114,11 @@ class Detector:
             embedded.assignment[index],
             foreground[0],
         )
+
+    @property
+    def background(self) -> tuple[str, ...]:
+        """The default background concepts of the default scorer."""
+        return self._scorer(self.scorer_names[0]).background
 
     def _scorer(self, name: str) -> Scorer:
         try:

@@ -48,6 +48,10 @@ class Encoder(Protocol):
     def background(self) -> tuple[str, ...]:
         """Default background concepts: whole sentences, put into no template."""
 
+    @property
+    def background_floor(self) -> float:
+        """Calibrated similarity that a label must clear though no background concept fits."""
+
     def encode_frames(self, frames: Sequence[Frame]) -> Float32Array:
         """Encode RGB frames of any size, B of them, into features [B, F]."""
 

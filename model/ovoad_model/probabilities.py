@@ -1,7 +1,7 @@
 """From similarities to probabilities of each label and of none. Knows no frame and no text.
 
-A softmax can only rank what it is given, so background concepts share it: probabilities of all
-labels and of background sum to 1, and one label alone is not certain.
+A softmax can only rank what it is given, so background shares it: the probabilities of all labels
+and of background sum to 1, and one label alone is not certain.
 """
 
 import numpy as np
@@ -10,16 +10,18 @@ from ovoad_model.arrays import Float32Array
 
 
 def label_probabilities(
-    similarities: Float32Array, background: Float32Array, *, temperature: float
+    similarities: Float32Array, background: Float32Array, *, temperature: float, floor: float
 ) -> tuple[Float32Array, float]:
-    """Share one softmax among C labels and N background concepts.
+    """Share one softmax among C labels and background.
 
-    similarities [C] and background [N] are dot products of unit vectors; the temperature is the
-    encoder's, calibrated. Returns the labels' probabilities [C] and that of background, the sum
-    over its concepts; both together sum to 1.
+    similarities [C] and background [N] are similarities to the labels and to N >= 1 background
+    concepts; temperature and floor are the scorer's, calibrated. Background weighs
+    exp(floor / T) + mean over its concepts of exp(similarity / T): the mean, so that more concepts
+    are no bias, and the floor as the similarity that a label must clear even where no concept fits
+    (-inf for none). Returns the labels' probabilities [C] and that of background.
     """
-    logits = np.concatenate([similarities, background]).astype(np.float64) / temperature
-    weights = np.exp(logits - logits.max())
-    shares = weights / weights.sum()
-    count = len(similarities)
-    return shares[:count].astype(np.float32), float(shares[count:].sum())
+    logits = similarities.astype(np.float64) / temperature
+    concepts = np.logaddexp.reduce(background.astype(np.float64) / temperature)
+    none = np.logaddexp(floor / temperature, concepts - np.log(len(background)))
+    whole = np.logaddexp(np.logaddexp.reduce(logits), none)
+    return np.exp(logits - whole).astype(np.float32), float(np.exp(none - whole))

@@ -46,6 +46,14 @@ class Scorer(Protocol):
     def temperature(self) -> float:
         """Calibrated: probabilities are softmax(similarity / temperature)."""
 
+    @property
+    def background(self) -> tuple[str, ...]:
+        """Default background concepts: whole sentences, put into no template."""
+
+    @property
+    def background_floor(self) -> float:
+        """Calibrated similarity that a label must clear though no background concept fits."""
+
     def embed_windows(self, windows: WindowBatch) -> WindowEmbedding:
         """Embed B windows; each row depends on its own window alone."""
 
@@ -74,6 +82,16 @@ class TrainingFreeScorer:
     def temperature(self) -> float:
         """The encoder's."""
         return self.encoder.temperature
+
+    @property
+    def background(self) -> tuple[str, ...]:
+        """The encoder's."""
+        return self.encoder.background
+
+    @property
+    def background_floor(self) -> float:
+        """The encoder's."""
+        return self.encoder.background_floor
 
     def embed_windows(self, windows: WindowBatch) -> WindowEmbedding:
         """Project the frames and pool them: [B, D], unit norm."""

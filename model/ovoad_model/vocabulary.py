@@ -43,7 +43,7 @@ def build_vocabulary(
     text = np.concatenate(
         [
             embed_labels(labels, templates or encoder.templates, embed_text),
-            embed_text(background or encoder.background),
+            embed_text(background or scorer.background),
         ]
     )
     warnings = tuple(w for w in map(encoder.warnings_for, labels) if w is not None)

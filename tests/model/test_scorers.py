@@ -30,6 +30,7 @@ class PlainEncoder:
     languages = ("en",)
     templates = ("{}",)
     background = ("nothing",)
+    background_floor = float("-inf")
 
     def encode_frames(self, frames: Sequence[Frame]) -> Float32Array:
         raise NotImplementedError
