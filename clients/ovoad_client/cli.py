@@ -21,6 +21,7 @@ SUMMARIES: Final[Mapping[str, str]] = {
     "demo": "start a server, stream a real video to it, draw its timeline",
     "evaluate": "measure a detector on labelled videos",
     "features": "write the frame features of a folder of videos",
+    "captions": "convert annotations to timed captions",
     "train": "train the scorer ovoad",
     "bench": "measure speed and size on this machine",
     "encoders": "list the encoders that can be named",
