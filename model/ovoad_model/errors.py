@@ -38,6 +38,14 @@ class UnknownRuntimeError(ModelError):
         self.known = tuple(known)
 
 
+class MissingRuntimeError(ModelError):
+    """What should run the encoder is not installed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"runtime {name} is not installed, expected: pip install {name}")
+        self.name = name
+
+
 class DamagedFileError(ModelError):
     """A model file is missing or not what it should be."""
 

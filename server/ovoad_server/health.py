@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 TOLERANCE = 1e-3
 CHECK_EVERY_S = 5.0
 WORKER_TIMEOUT_S = 5.0
+BATCH_TIMEOUT_S = 10.0
 GOLDEN_SENTENCES = ("a traffic light over a street", "a plate of food on a table")
 
 
@@ -54,6 +55,12 @@ class Health:
             return self._last.readiness
 
     async def _check(self, engine: Engine) -> Readiness:
+        if not engine.running:
+            return Readiness(ready=False, reason="the scheduler has stopped")
+        if engine.batch_age_s > BATCH_TIMEOUT_S:
+            return Readiness(
+                ready=False, reason=f"a batch has been running for {engine.batch_age_s:.0f} s"
+            )
         try:
             found = await asyncio.wait_for(engine.on_worker(self._probe), WORKER_TIMEOUT_S)
         except TimeoutError:

@@ -12,6 +12,8 @@ from ovoad_server.engine.engine import Engine
 from ovoad_server.metrics import Metrics
 from ovoad_server.settings import Settings
 
+PROMPTS_PER_LABEL = 10  # of the most labels allowed; bounds what one vocabulary can cost
+
 
 @dataclass(frozen=True)
 class ModelFacts:
@@ -139,12 +141,19 @@ class Hub:
         return asked
 
     def check_vocabulary(self, vocabulary: protocol.Vocabulary) -> None:
-        """Raise RefusedError for more labels than allowed."""
+        """Raise RefusedError for more labels, or labels in templates, than allowed."""
         count = len(vocabulary.labels)
+        prompts = count * len(vocabulary.templates or self.facts.templates)
+        most = self.settings.max_labels * PROMPTS_PER_LABEL
         if count > self.settings.max_labels:
             raise RefusedError(
                 "bad_vocabulary",
                 f"found {count} labels, expected at most {self.settings.max_labels}",
+            )
+        if prompts > most:
+            raise RefusedError(
+                "bad_vocabulary",
+                f"found {prompts} prompts (labels times templates), expected at most {most}",
             )
 
     def new_id(self) -> str:

@@ -350,12 +350,18 @@ class Connection:
             await self._finish_writing(end.refusal.to_message())
             await self._websocket.close(end.refusal.close_code, end.reason)
             return
-        async with asyncio.timeout(SETTLE_TIMEOUT_S):
+        try:
+            async with asyncio.timeout(SETTLE_TIMEOUT_S):
+                if self._update is not None:
+                    await asyncio.wait([self._update])
+                while session.counts.unanswered:
+                    self._progress.clear()
+                    await self._progress.wait()
+        except TimeoutError:  # new words are still being embedded, say: end all the same
+            log.warning("session %s: frames left unscored at its end", session.session_id)
+            session.drop_waiting("stale")
             if self._update is not None:
-                await asyncio.wait([self._update])
-            while session.counts.unanswered:
-                self._progress.clear()
-                await self._progress.wait()
+                self._update.cancel()
         session.finish_events()
         await self._finish_writing(closed(end.reason, session.counts))
         await self._websocket.close(protocol.CLOSE_NORMAL, end.reason)

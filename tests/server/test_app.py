@@ -1,7 +1,9 @@
 """HTTP routes: health, readiness, metrics, configuration, documents, and the shape of errors."""
 
+import asyncio
 import logging
 import re
+import time
 from collections.abc import AsyncIterator
 
 import httpx
@@ -11,6 +13,7 @@ from ovoad_client import protocol
 from ovoad_model.detector import Detector
 from ovoad_server import health
 from ovoad_server.app import create_app
+from ovoad_server.engine.engine import Engine
 from ovoad_server.health import Health, Readiness, compare
 from ovoad_server.settings import Settings
 
@@ -325,3 +328,22 @@ async def test_picture_is_still_scored_after_bad_requests(server: Server) -> Non
         await client.frame(0, picture("blue"))
         prediction = await client.expect(protocol.Prediction)
         assert prediction.similarities == [0.0, 1.0]
+
+
+def test_a_scheduler_that_stopped_or_hangs_is_not_ready(detector: Detector) -> None:
+    async def check() -> tuple[str, str]:
+        engine = Engine(detector)
+        stopped = await Health(detector).check(engine)
+        running = asyncio.create_task(engine.run())
+        await asyncio.sleep(0)
+        engine._busy_since_s = time.monotonic() - 11
+        hanging = await Health(detector).check(engine)
+        running.cancel()
+        assert not stopped.ready
+        assert not hanging.ready
+        return stopped.reason, hanging.reason
+
+    assert asyncio.run(check()) == (
+        "the scheduler has stopped",
+        "a batch has been running for 11 s",
+    )

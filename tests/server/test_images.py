@@ -295,3 +295,14 @@ def test_whatever_the_bytes_the_answer_is_pixels_or_image_error(
         height, width, channels = pixels.shape
         assert channels == 3
         assert sorted((height, width)) == sorted((header.height, header.width))
+
+
+def test_a_picture_of_very_many_scans_is_refused_before_it_is_decoded() -> None:
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    progressive = [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]
+    picture = cv2.imencode(".jpg", pixels, progressive)[1].tobytes()
+    decode_image(picture, max_pixels=10_000)
+    last = picture[picture.rfind(b"\xff\xda") : -2]
+    bomb = picture[:-2] + last * 1000 + picture[-2:]
+    with pytest.raises(ImageError, match=r"JPEG image has 10\d\d scans, expected at most 32"):
+        decode_image(bomb, max_pixels=10_000)

@@ -132,6 +132,16 @@ async def test_bad_words_in_create_are_told_and_end_the_connection(
         assert await client.ended() == (protocol.CLOSE_PROTOCOL, "bad_vocabulary")
 
 
+async def test_more_prompts_than_allowed_are_refused(serve_undisturbed: Serve) -> None:
+    templates = [f"{number} {{}}" for number in range(11)]
+    many = {"labels": [str(number) for number in range(1000)], "templates": templates}
+    async with serve_undisturbed() as server, server.connect() as client:
+        await client.send({"type": "session.create", "vocabulary": many})
+        text = "found 11000 prompts (labels times templates), expected at most 10000"
+        assert await client.receive() == error("bad_vocabulary", text, fatal=True)
+        assert await client.ended() == (protocol.CLOSE_PROTOCOL, "bad_vocabulary")
+
+
 async def test_more_labels_than_allowed_are_refused(serve_undisturbed: Serve) -> None:
     async with serve_undisturbed() as server, server.connect() as client:
         await client.send(create(vocabulary=words(*map(str, range(1001)))))

@@ -18,6 +18,7 @@ from ovoad_model.embedded.shipped import ASSETS, open_shipped
 INPUT_SIZE: Final = 260
 TEMPERATURE: Final = 0.4 * DEVIATION
 BACKGROUND_FLOOR: Final = 5.7 * DEVIATION
+TEXTS_AT_ONCE: Final = 512  # bounds the memory that a large vocabulary takes
 TEMPLATES: Final = ("a video of a person {}",)
 BACKGROUND: Final = (
     "nothing is happening",
@@ -99,7 +100,11 @@ class EmbeddedEncoder:
 
     def encode_text(self, texts: Sequence[str]) -> Float32Array:
         """Embed C sentences into the joint space: [C, D], unit norm."""
-        return self.joint.place_sentences(self.sentences.embed(texts))
+        parts = [
+            self.joint.place_sentences(self.sentences.embed(texts[start : start + TEXTS_AT_ONCE]))
+            for start in range(0, len(texts), TEXTS_AT_ONCE)
+        ]
+        return np.concatenate(parts) if parts else np.empty((0, self.joint.width), np.float32)
 
     def warnings_for(self, text: str) -> str | None:
         """Say that a text is not in a language that the text side speaks, or None."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovoad_model.arrays import Float32Array
+from ovoad_model.errors import MissingRuntimeError
 
 Runtime = Literal["onnxruntime", "openvino"]
 Network = Callable[[NDArray[Any]], Float32Array]
@@ -46,7 +47,10 @@ def _load_onnxruntime(path: Path, threads: int) -> Network:
 
 
 def _load_openvino(path: Path, threads: int) -> Network:
-    openvino = import_module("openvino")  # carries no types
+    try:
+        openvino = import_module("openvino")  # carries no types
+    except ImportError as error:
+        raise MissingRuntimeError("openvino") from error
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": "f32",
         "PERFORMANCE_HINT": "LATENCY",

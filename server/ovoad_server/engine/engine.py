@@ -83,7 +83,8 @@ class Engine:
         self._ready: deque[Session] = deque()
         self._sessions: set[Session] = set()
         self._wake = asyncio.Event()
-        self.last_batch_s = time.monotonic()
+        self._running = False
+        self._busy_since_s: float | None = None
 
     # ---- what transports call -------------------------------------------------------------------
 
@@ -136,12 +137,23 @@ class Engine:
             ),
         )
 
+    @property
+    def running(self) -> bool:
+        """Whether the scheduler runs."""
+        return self._running
+
+    @property
+    def batch_age_s(self) -> float:
+        """Seconds since the batch under way began; 0 between batches."""
+        return 0.0 if self._busy_since_s is None else time.monotonic() - self._busy_since_s
+
     async def on_worker(self, work: Callable[[], T]) -> T:
         """Run a function on the inference worker, between batches."""
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
     async def run(self) -> None:
         """Score until cancelled."""
+        self._running = True
         try:
             while True:
                 jobs = self._collect(time.monotonic())
@@ -150,6 +162,7 @@ class Engine:
                 else:
                     await self._sleep_until_due()
         finally:
+            self._running = False
             for pool in (self._decoders, self._worker, self._text_worker):
                 pool.shutdown(wait=False, cancel_futures=True)
 
@@ -183,6 +196,7 @@ class Engine:
 
     async def _process_safely(self, jobs: list[_Job]) -> None:
         """Answer every job of a batch, also where something fails that nobody foresaw."""
+        self._busy_since_s = time.monotonic()
         try:
             await self._process(jobs)
         except Exception:
@@ -191,6 +205,8 @@ class Engine:
                 if not job.answered:
                     job.error = Failed(job.frame.seq, "internal", "the engine failed")
                     self._answer(job, 0.0, 0.0)
+        finally:
+            self._busy_since_s = None
 
     async def _process(self, jobs: list[_Job]) -> None:
         loop = asyncio.get_running_loop()
@@ -201,7 +217,6 @@ class Engine:
         await asyncio.gather(*decoding)
         decode_ms = (time.monotonic() - started_s) * 1000
         encode_ms, score_ms = await loop.run_in_executor(self._worker, self._infer, jobs)
-        self.last_batch_s = time.monotonic()
         for job in jobs:
             self._answer(job, encode_ms, score_ms)
         self._observe(BatchRecord(len(jobs), decode_ms, encode_ms, score_ms))

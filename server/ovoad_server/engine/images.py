@@ -3,11 +3,17 @@
 Knows no session.
 """
 
+from typing import Final
+
 import cv2
 import numpy as np
 
 from ovoad_server.engine.image_headers import read_header
 from ovoad_server.engine.interface import Frame
+
+MAX_SCANS: Final = 32
+"""Of a progressive JPEG: encoders write about ten, and each costs a pass over all pixels."""
+_SCAN: Final = b"\xff\xda"
 
 
 class ImageError(Exception):
@@ -38,6 +44,9 @@ def decode_image(data: bytes, *, max_pixels: int) -> Frame:
             code="image_too_large",
         )
     kind = header.kind
+    scans = data.count(_SCAN) if kind == "JPEG" else 0
+    if scans > MAX_SCANS:
+        raise ImageError(f"JPEG image has {scans} scans, expected at most {MAX_SCANS}")
     if not _is_complete(data, kind):
         raise ImageError(f"{kind} image of {len(data)} bytes is truncated, expected a whole one")
     try:
@@ -54,7 +63,7 @@ def decode_image(data: bytes, *, max_pixels: int) -> Frame:
 def _is_complete(data: bytes, kind: str) -> bool:
     """Tell whether the file's end is there; decoders fill a missing rest with grey."""
     if kind == "JPEG":  # neither marker can occur inside entropy-coded data
-        return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
+        return data.rfind(b"\xff\xd9") > data.rfind(_SCAN)
     if kind == "PNG":
         return data.rfind(b"IEND\xaeB`\x82") > 0
     return len(data) >= int.from_bytes(data[4:8], "little") + 8
