@@ -6,6 +6,7 @@ store says so once in the log and from then on holds nothing.
 
 import logging
 import sqlite3
+import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -53,7 +54,18 @@ class TextStore:
             self._file = None
 
     def _open(self) -> sqlite3.Connection:
+        """Open the file; turning on WAL while another process does so fails at once, so retry."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        deadline_s = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                return self._try_to_open()
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error) or time.monotonic() > deadline_s:
+                    raise
+                time.sleep(0.01)
+
+    def _try_to_open(self) -> sqlite3.Connection:
         file = sqlite3.connect(
             self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
@@ -113,7 +125,10 @@ class TextStore:
         try:
             return work()
         except (sqlite3.OperationalError, OSError) as error:
-            self._give_up(error)
+            if self._file is not None and _is_busy(error):
+                LOGGER.info("text cache %s: busy for %g s, passed over", self._path, BUSY_TIMEOUT_S)
+            else:
+                self._give_up(error)
         except sqlite3.DatabaseError as error:
             LOGGER.warning("text cache %s: found %s; making it anew", self._path, error)
             try:
@@ -134,6 +149,12 @@ class TextStore:
     def _give_up(self, error: Exception) -> None:
         LOGGER.warning("text cache %s: found %s; going on in memory alone", self._path, error)
         self.close()
+
+
+def _is_busy(error: Exception) -> bool:
+    """Tell whether another process held the file for too long."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF == sqlite3.SQLITE_BUSY
 
 
 class Transaction:

@@ -217,11 +217,11 @@ print(cache.misses)
 """
 
 
-def test_two_processes_may_start_at_once(path: Path) -> None:
+def test_several_processes_may_start_at_once(path: Path) -> None:
     command = [sys.executable, "-c", PROGRAM, str(path)]
     running = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
+        for _ in range(4)
     ]
     for process in running:
         out, error = process.communicate(timeout=60)
