@@ -2,6 +2,7 @@
 
     python benchmarks/synthetic_world.py            three seeds, a table, a JSON file and a plot
     python benchmarks/synthetic_world.py --quick    the same in seconds, far too small to learn
+    … --scene 0 --seeds 1 --losses all --start encoder    one row, all heads from the encoder
 
 Per seed: a new world, the training-free scorers on it, and four training runs: L_contras alone,
 with L_current, with L_mask, with both (the paper's Table 4); the last is also scored without P_AC
@@ -18,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -27,6 +29,7 @@ from ovoad_model.training.synthetic import World, WorldSettings
 from ovoad_model.training.synthetic_trial import (
     TRIAL_NETWORK,
     TRIAL_SETTINGS,
+    Start,
     ablated,
     mean_average_precision,
     scoring_variants,
@@ -62,6 +65,7 @@ class Job:
     world: WorldSettings
     settings: TrainingSettings
     losses: str | None
+    start: Start
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def run_job(job: Job) -> JobResult:
     current, mask = LOSSES[job.losses]
     settings = ablated(job.settings, current=current, mask=mask)
     with tempfile.TemporaryDirectory() as folder:
-        trained = train_in_world(world, Path(folder), settings=settings)
+        trained = train_in_world(world, Path(folder), settings=settings, start=job.start)
     rows = {}
     for name, scorer in scoring_variants(trained.network).items():
         row = job.losses if name.startswith("P_AC") else f"{job.losses}, {name}"
@@ -98,11 +102,16 @@ def run_job(job: Job) -> JobResult:
     return JobResult(job.world.seed, rows, trained.steps, trained.seconds)
 
 
-def jobs_of(seeds: range, world: WorldSettings, settings: TrainingSettings) -> list[Job]:
-    """All jobs, the long ones first."""
+def jobs_of(seeds: range, template: Job, losses: list[str]) -> list[Job]:
+    """All jobs, the long ones first: the template with each seed and each row of losses."""
     return [
-        Job(replace(world, seed=seed), replace(settings, seed=seed), losses)
-        for losses in (*LOSSES, None)
+        replace(
+            template,
+            world=replace(template.world, seed=seed),
+            settings=replace(template.settings, seed=seed),
+            losses=row,
+        )
+        for row in (*losses, None)
         for seed in seeds
     ]
 
@@ -114,7 +123,7 @@ def table_of(results: list[JobResult]) -> dict[str, list[float]]:
         for name, value in result.rows.items():
             rows.setdefault(name, []).append(value)
     order = [*BASELINES, *LOSSES, "all, without P_AC", "all, without P_DNTR"]
-    return {name: rows[name] for name in order}
+    return {name: rows[name] for name in order if name in rows}
 
 
 def print_table(rows: dict[str, list[float]]) -> None:
@@ -127,6 +136,8 @@ def print_table(rows: dict[str, list[float]]) -> None:
         paper = PAPER.get(name)
         told = "" if paper is None else f"{paper:.1f}"
         print(f"{name:24}{np.mean(values):13.1f}{np.std(values):9.1f}   {each}  {told:>6}")
+    if "all" not in rows:
+        return
     best = max(BASELINES, key=lambda name: float(np.mean(rows[name])))
     margins = np.array(rows["all"]) - np.array(rows[best])
     print(
@@ -165,6 +176,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--scene", type=float, help="strength of scenes, other than the default")
     parser.add_argument("--distractor-share", type=float, help="other than the default")
     parser.add_argument("--classes", type=int, help="seen classes, other than the default")
+    parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))
+    parser.add_argument(
+        "--start",
+        choices=get_args(Start),
+        default="current_head",
+        help="what starts as the encoder's own projection; encoder: the joint heads too",
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     arguments = parser.parse_args(argv)
     world, settings = WorldSettings(), TRIAL_SETTINGS
@@ -180,7 +198,7 @@ def main(argv: list[str]) -> int:
         settings = replace(settings, epochs=1, warmup_epochs=0, batch_size=32)
         seeds = seeds[:1]
     started_s = time.perf_counter()
-    jobs = jobs_of(seeds, world, settings)
+    jobs = jobs_of(seeds, Job(world, settings, None, arguments.start), arguments.losses)
     if arguments.workers == 1:
         results = [run_job(job) for job in jobs]
     else:
@@ -199,6 +217,7 @@ def main(argv: list[str]) -> int:
         "world": asdict(world),
         "network": asdict(TRIAL_NETWORK),
         "settings": asdict(settings),
+        "start": arguments.start,
     }
     (arguments.out / "synthetic_world.json").write_text(json.dumps(report, indent=2) + "\n")
     plot(rows, arguments.out / "synthetic_world.png")

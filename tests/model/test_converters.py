@@ -1,6 +1,7 @@
 """The field's annotation files become timed captions."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,10 @@ def test_subset_template_and_prefix_can_be_chosen(tmp_path: Path) -> None:
         ({"segment": [5, 2], "label": "Surfing"}, "found segment [5, 2], expected the end after"),
         ({"segment": [5], "label": "Surfing"}, "found segment [5], expected [start, end]"),
         ({"label": "Surfing"}, "found segment None, expected [start, end]"),
+        ({"segment": [0, math.inf], "label": "A"}, "found segment [0, inf], expected [start, end]"),
+        ({"segment": [math.nan, 1], "label": "A"}, "found segment [nan, 1], expected [start, end]"),
+        ({"segment": [1, 1e307], "label": "A"}, "found segment [1, 1e+307], expected [start, end]"),
+        ({"segment": [1, 10**400], "label": "A"}, "expected [start, end] in seconds"),
         ({"segment": [1, 2]}, "found text None, expected a sentence"),
         ({"segment": [1, 2], "label": " "}, "found text ' ', expected a sentence"),
         ("Surfing", "found segment None"),
@@ -110,6 +115,17 @@ def test_internvid_lines_become_captions(tmp_path: Path) -> None:
         "line 5",
         "line 6",
     ]
+
+
+@pytest.mark.parametrize("end", ["Infinity", "NaN", "9" * 400, f'"{"9" * 5000}:00:01"'])
+def test_internvid_times_that_are_none_are_named(tmp_path: Path, end: str) -> None:
+    start = '{"YoutubeID": "x", "Caption": "a person waves", "Start_timestamp": 1, "End_timestamp":'
+    path = tmp_path / "a.jsonl"
+    path.write_text(f"{start} 2}}\n{start} {end}}}\n")
+    found = convert_internvid(path)
+    assert found.captions == [Caption("x", 1000, 2000, "a person waves")]
+    (problem,) = found.problems
+    assert "line 2: found segment [1, " in problem
 
 
 def test_a_file_of_another_shape_is_refused(tmp_path: Path) -> None:

@@ -17,9 +17,11 @@ from ovoad_model.network.config import NetworkConfig
 from ovoad_model.network.network import OVOAD
 from ovoad_model.network.scorer import load_scorer
 from ovoad_model.network.weights import WrongEncoderError
+from ovoad_model.training import trainer as trainer_module
 from ovoad_model.training.captions import CaptionError, write_captions
 from ovoad_model.training.dataset import WindowDataset
 from ovoad_model.training.feature_store import FeatureDescription, FeatureError
+from ovoad_model.training.fingerprint import content_digest
 from ovoad_model.training.phrases import PhrasesUnavailableError
 from ovoad_model.training.run import RunOptions, prepare
 from ovoad_model.training.settings import TrainingError, TrainingSettings, learning_rate_at
@@ -67,7 +69,12 @@ class WordEncoder(torch.nn.Module):
 
 
 def build(
-    folder: Path, settings: TrainingSettings = SETTINGS, *, text: WordEncoder | None = None
+    folder: Path,
+    settings: TrainingSettings = SETTINGS,
+    *,
+    text: WordEncoder | None = None,
+    config: NetworkConfig = NETWORK,
+    windows_per_epoch: int = 44,
 ) -> Trainer:
     """A trainer on the small world, five steps an epoch."""
     torch.set_num_threads(1)
@@ -77,14 +84,14 @@ def build(
         timelines_of(videos),
         lambda name, start, stop: features[name][start:stop],
         feature_width=12,
-        windows_per_epoch=44,
+        windows_per_epoch=windows_per_epoch,
         seed=settings.seed,
     )
     torch.manual_seed(settings.seed)
     table = torch.from_numpy(WORLD.encode_text(dataset.texts))
     if text is not None:
         table = torch.tensor([list(f"{said:24}".encode()) for said in dataset.texts])
-    network = OVOAD(NETWORK)
+    network = OVOAD(config)
     return Trainer(network, dataset, table, settings, folder, text=text, tensorboard=False)
 
 
@@ -211,6 +218,69 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_spoils_the_weights(
     assert trainer.checkpoint_path.read_bytes() == before
 
 
+def explode(trainer: Trainer) -> None:
+    """Make one gradient infinite while the loss stays a number."""
+    weight: Any = trainer.network.current_head.weight
+    weight.register_hook(lambda gradient: gradient.abs() / 0.0)
+
+
+@pytest.mark.parametrize("chunk", [None, 3])
+def test_an_infinite_gradient_ends_the_run_before_it_spoils_the_weights(
+    tmp_path: Path, chunk: int | None
+) -> None:
+    trainer = build(tmp_path, replace(SETTINGS, checkpoint_minutes=0, chunk=chunk))
+    trainer.save()
+    weights, checkpoint = weights_of(trainer), trainer.checkpoint_path.read_bytes()
+    explode(trainer)
+    with pytest.raises(TrainingError, match=r"found gradient norm (inf|nan) at step 0, expected"):
+        trainer.run()
+    assert all(torch.equal(weights[name], found) for name, found in weights_of(trainer).items())
+    assert trainer.checkpoint_path.read_bytes() == checkpoint
+    assert trainer.step == 0
+
+
+def test_loss_scaling_skips_infinite_gradients_but_not_for_ever(tmp_path: Path) -> None:
+    trainer = build(tmp_path)
+    trainer._scaler = torch.amp.GradScaler("cpu", init_scale=2.0**-13)
+    weights = weights_of(trainer)
+    explode(trainer)
+    with pytest.raises(TrainingError, match=r"found gradient norm (inf|nan) at step 4, expected"):
+        trainer.run()  # scales 2^-13 to 2^-16 are skipped
+    assert all(torch.equal(weights[name], found) for name, found in weights_of(trainer).items())
+
+
+@pytest.mark.parametrize("where", ["weights", "optimizer"])
+def test_a_state_that_is_not_finite_is_never_saved(tmp_path: Path, where: str) -> None:
+    trainer = build(tmp_path, replace(SETTINGS, epochs=2))
+    trainer.run()
+    before = trainer.checkpoint_path.read_bytes()
+    if where == "weights":
+        trainer.network.current_head.weight.data[0, 0] = float("inf")
+    else:
+        next(iter(trainer._optimizer.state.values()))["exp_avg"][0] = float("nan")
+    with pytest.raises(TrainingError, match=r"found values in .* not finite after step 10"):
+        trainer.run()  # nothing left to do but the last save
+    assert trainer.checkpoint_path.read_bytes() == before
+
+
+def test_a_network_of_a_shorter_past_is_trained_on_the_latest_frames(tmp_path: Path) -> None:
+    trainer = build(tmp_path, replace(SETTINGS, epochs=2), config=replace(NETWORK, past=16))
+    _, batch = next(trainer._batches())
+    windows, _ = trainer._to_tensors(batch)
+    assert np.array_equal(windows.past.numpy(), batch.past[:, 8:])
+    assert np.array_equal(windows.past_mask.numpy(), batch.past_mask[:, 8:])
+    assert trainer.run()
+
+
+def test_processes_share_an_odd_epoch() -> None:
+    assert trainer_module._batch_size(replace(SETTINGS, batch_size=64), 45, 2) == 44
+    assert trainer_module._batch_size(SETTINGS, 45, 1) == 8
+    with pytest.raises(TrainingError, match="found batch size 9, expected a multiple of 2 proc"):
+        trainer_module._batch_size(replace(SETTINGS, batch_size=9), 45, 2)
+    with pytest.raises(TrainingError, match="found 1 windows an epoch, expected 2 at least"):
+        trainer_module._batch_size(SETTINGS, 1, 2)
+
+
 def test_chunks_give_the_same_weights(tmp_path: Path) -> None:
     whole, parts = build(tmp_path / "a"), build(tmp_path / "b", replace(SETTINGS, chunk=3))
     without_dropout(whole)
@@ -273,7 +343,7 @@ def test_biases_norms_and_scales_have_no_weight_decay() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": 0}, "found epochs 0, expected more than 0"),
+        ({"epochs": 0}, "found epochs 0, expected a number above 0"),
         ({"warmup_epochs": 3}, "found 3 warm-up epochs, expected 0 to below 3"),
         ({"chunk": 0}, "found chunk 0, expected 1 or more"),
     ],
@@ -354,6 +424,65 @@ def test_a_folder_with_a_checkpoint_is_not_overwritten(files: RunOptions) -> Non
     said: list[str] = []
     prepare(replace(files, resume=True), WORLD, said.append)
     assert "resumed at step 0 of 4" in said
+
+
+def test_a_resumed_run_has_the_same_data_and_network(files: RunOptions) -> None:
+    prepare(files, WORLD, print).trainer.save()
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"background_share": 0.5}, r"background_share 0\.2, expected 0\.5"),
+        ({"extra_texts": 1}, "extra_texts 2, expected 1"),
+        ({"windows_per_epoch": 24}, "windows_per_epoch 16, expected 24"),
+        ({"network": replace(NETWORK, groups=4)}, r"network\.groups 8, expected 4"),
+        (
+            {"settings": replace(files.settings, alpha=0.3, seed=6)},
+            r"settings\.alpha 0\.1, expected 0\.3; settings\.seed 5, expected 6",
+        ),
+    ]
+    for change, message in changes:
+        with pytest.raises(TrainingError, match=f"of another run: {message}$"):
+            prepare(replace(files, resume=True, **change), WORLD, print)
+
+
+@pytest.mark.parametrize("change", ["other", "longer"])
+def test_a_resumed_run_has_the_same_features(files: RunOptions, change: str) -> None:
+    prepare(files, WORLD, print).trainer.save()
+    path = sorted(files.features.glob("*.npy"))[0]
+    features = np.load(path)
+    if change == "longer":
+        np.save(path, np.concatenate([features, features[:1]]))
+    else:
+        features[[3, 4]] = features[[4, 3]]  # same length, same scale
+        np.save(path, features)
+    with pytest.raises(TrainingError, match=r"data\.features \w+, expected \w+$") as caught:
+        prepare(replace(files, resume=True), WORLD, print)
+    assert ("data.frames" in str(caught.value)) == (change == "longer")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_resumed_run_has_the_same_captions_and_text_side(
+    files: RunOptions, tmp_path: Path
+) -> None:
+    prepare(files, WORLD, print).trainer.save()
+    lines = files.captions.read_text().splitlines(keepends=True)
+    files.captions.write_text("".join(lines[:-1]))
+    with pytest.raises(TrainingError, match=r"data\.captions \w+, expected \w+"):
+        prepare(replace(files, resume=True), WORLD, print)
+    build(tmp_path / "text", text=WordEncoder()).save()
+    with pytest.raises(TrainingError, match=r"text_adapters True, expected False$"):
+        build(tmp_path / "text").resume()
+
+
+def test_a_digest_sees_both_ends_of_a_long_file(tmp_path: Path) -> None:
+    content = bytearray(3 << 20)
+    path = tmp_path / "long.npy"
+    found = set()
+    for place in (None, 0, len(content) - 1):
+        if place is not None:
+            content[place] = 1
+        path.write_bytes(content)
+        found.add(content_digest(path))
+    path.write_bytes(content + b"\0")
+    assert len(found | {content_digest(path)}) == 4
 
 
 TWO_PROCESSES = """

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ovoad_model.network.config import NetworkConfig
 from ovoad_model.network.weights import load_weights
@@ -18,6 +19,7 @@ from ovoad_model.training.captions import read_captions, write_captions
 from ovoad_model.training.commands import captions_main, features_main, train_main
 from ovoad_model.training.feature_store import FeatureDescription
 from ovoad_model.training.synthetic import World, WorldSettings
+from ovoad_model.training.trainer import Trainer
 
 WORLD = World(
     WorldSettings(
@@ -106,6 +108,64 @@ def test_errors_are_one_line_and_status_1(
     assert "found unknown network settings ['widht']" in capsys.readouterr().err
     assert train_main([*arguments, "--epochs", "0"]) == 1
     assert train_main([*arguments, "--captions", str(tmp_path / "absent")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (["--background-share", "1"], "found background share 1.0, expected 0 to below 1"),
+        (["--background-share", "nan"], "found background share nan, expected 0 to below 1"),
+        (["--extra-texts", "-1"], "found -1 extra texts, expected 0 or more"),
+        (["--weight-decay", "-1"], "found weight_decay -1.0, expected 0 or more"),
+        (["--learning-rate", "inf"], "found learning_rate inf, expected a number above 0"),
+        (["--seed", "-1"], "found seed -1, expected 0 to below 2**63"),
+        (["--device", "cuda:999"], "found device 'cuda:999' and 0 GPUs, expected one that torch"),
+        (["--device", "cuda"], "found device 'cuda' and 0 GPUs, expected one that torch can use"),
+        (["--device", "abacus"], "found device 'abacus', expected auto, cpu, cuda or cuda:N"),
+    ],
+)
+def test_values_that_make_no_sense_are_one_line(
+    arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    changed: list[str],
+    message: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert train_main([*arguments, *changed]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"ovoad train: {message}")
+
+
+def test_windows_that_the_scorer_does_not_give_are_one_line(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for past, neighbours in ((25, 8), (24, 4)):
+        config = {**asdict(NETWORK), "past": past, "neighbours": neighbours}
+        (tmp_path / "network.json").write_text(json.dumps(config))
+        assert train_main(arguments) == 1
+        assert capsys.readouterr().err == (
+            f"ovoad train: found a network of {past} past and {neighbours} neighbouring frames, "
+            "expected at most 24 and exactly 8\n"
+        )
+
+
+def test_weights_that_are_not_finite_are_one_line_and_no_file(
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def spoil(trainer: Trainer) -> bool:
+        trainer.network.mask_bias.data.fill_(float("nan"))
+        return True
+
+    monkeypatch.setattr(Trainer, "run", spoil)
+    assert train_main(arguments) == 1
+    weights = tmp_path / "run" / "weights"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"ovoad train: {weights}: found values in mask_bias that are not finite")
+    assert not weights.exists()
 
 
 def test_annotations_become_a_caption_file(

@@ -1,6 +1,7 @@
 """A run's whole state in one file, written whole or not at all. Knows no data set."""
 
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,22 @@ class Checkpoint:
             raise TrainingError(f"{path}: found no checkpoint ({error})") from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise TrainingError(f"{path}: found no checkpoint of format {FORMAT}")
+        absent = [name for name in _MEMBERS if name not in content]
+        if absent:
+            raise TrainingError(f"{path}: found no {' and no '.join(absent)} in the checkpoint")
         return cls(**{name: content[name] for name in _MEMBERS})
 
 
 _MEMBERS = ("step", "run", "network", "optimizer", "scaler", "random")
+
+
+def name_not_finite(state: Any, name: str = "") -> str | None:
+    """Name the first tensor with NaN or infinity among nested dicts, such as state dicts."""
+    if isinstance(state, Tensor):
+        return None if bool(state.isfinite().all()) else name
+    members = state.items() if isinstance(state, Mapping) else ()
+    found = (name_not_finite(value, f"{name}.{key}".lstrip(".")) for key, value in members)
+    return next((spoilt for spoilt in found if spoilt is not None), None)
 
 
 def random_state() -> tuple[Tensor, Tensor]:

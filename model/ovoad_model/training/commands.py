@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -261,14 +262,29 @@ def _open_processes(device: str) -> str:
     """Join the processes that torchrun started, if it did; returns this one's device."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and "RANK" in os.environ:
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+    _check_device(device)
     if "RANK" not in os.environ:
         return device
-    if device == "cuda":
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     return device
+
+
+def _check_device(device: str) -> None:
+    """Refuse a device that is not there."""
+    if device == "cpu":
+        return
+    match = re.fullmatch(r"cuda(?::(\d{1,4}))?", device)
+    if match is None:
+        raise TrainingError(f"found device {device!r}, expected auto, cpu, cuda or cuda:N")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(match[1] or 0) >= count:
+        raise TrainingError(
+            f"found device {device!r} and {count} GPUs, expected one that torch can use"
+        )
 
 
 def _stop_on_signals(stop: Callable[[], None]) -> None:

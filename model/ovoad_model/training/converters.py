@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ovoad_model.errors import ModelError
 from ovoad_model.training.captions import Caption
@@ -16,7 +16,10 @@ from ovoad_model.training.captions import Caption
 TAG_TEMPLATE: Final = "a video of a person {}"
 """How a class tag ("Drinking coffee") becomes a sentence; the tag is put in lower case."""
 
-TIME_OF_DAY: Final = re.compile(r"(\d+):([0-5]?\d):([0-5]?\d(?:\.\d+)?)")
+LAST_S: Final = 2**53 / 1000
+"""Times beyond this, 285,000 years, are no times: their milliseconds are not exact numbers."""
+
+TIME_OF_DAY: Final = re.compile(r"(\d{1,9}):([0-5]?\d):([0-5]?\d(?:\.\d+)?)")
 
 
 class AnnotationError(ModelError):
@@ -58,7 +61,9 @@ def convert_activitynet(
         for index, annotation in enumerate(entry["annotations"]):
             tag = annotation.get("label") if isinstance(annotation, dict) else None
             segment = annotation.get("segment") if isinstance(annotation, dict) else None
-            sentence = template.format(tag.lower()) if isinstance(tag, str) and tag.strip() else tag
+            sentence = tag
+            if isinstance(tag, str) and tag.strip():
+                sentence = template.replace("{}", tag.lower())
             collected.caption(f"{name}, annotation {index}", video_prefix + name, segment, sentence)
     return collected.conversion()
 
@@ -108,9 +113,7 @@ class _Collector:
     def caption(self, where: str, video: str, segment: object, text: object) -> None:
         """Add a caption of a segment [start, end] in seconds."""
         if not (
-            isinstance(segment, Sequence)
-            and len(segment) == 2
-            and all(isinstance(s, (int, float)) and not isinstance(s, bool) for s in segment)
+            isinstance(segment, Sequence) and len(segment) == 2 and all(map(_is_time, segment))
         ):
             self.problem(where, f"found segment {segment!r}, expected [start, end] in seconds")
         elif not 0 <= segment[0] < segment[1]:
@@ -161,10 +164,16 @@ def _json_lines(path: Path, collected: _Collector) -> Iterator[tuple[int, dict[s
                 collected.problem(f"line {number}", "found no object")
 
 
+def _is_time(value: object) -> bool:
+    """Tell whether it is a number of seconds: no bool, no NaN, no infinity."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and -LAST_S < cast(float, value) < LAST_S
+
+
 def _seconds(value: object) -> float | None:
     """Read "H:M:S.fff" or a number as seconds."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        return value
     match = TIME_OF_DAY.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
         return None

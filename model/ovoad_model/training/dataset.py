@@ -67,10 +67,10 @@ class WindowDataset:
         self._read_rows = read_rows
         self._feature_width = feature_width
         self._sampler = WindowSampler(timelines, background_share)
-        self._extra_count = extra_count
         self._phrases = phrases or {}
         self._seed = seed
         self.background_share = self._sampler.background_share
+        self.extra_count = extra_count
         self.windows_per_epoch = windows_per_epoch or self._sampler.default_count
         self.texts = self._all_texts()
         self._text_rows = {text: row for row, text in enumerate(self.texts)}
@@ -100,13 +100,13 @@ class WindowDataset:
         return texts_of_window(
             timeline,
             end,
-            extra_count=self._extra_count,
+            extra_count=self.extra_count,
             phrases=self._phrases,
             random=np.random.default_rng([self._seed, epoch, row]),
         )
 
     def _join(self, features: Float32Array, mask: BoolArray, texts: list[WindowTexts]) -> Batch:
-        extra = np.zeros((len(texts), self._extra_count), np.int64)
+        extra = np.zeros((len(texts), self.extra_count), np.int64)
         extra_mask = np.zeros(extra.shape, np.bool_)
         for place, found in enumerate(texts):
             extra[place, : len(found.extra)] = [self._text_rows[text] for text in found.extra]

@@ -3,7 +3,6 @@
 Joins the parts; knows no command line.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -28,10 +27,12 @@ from ovoad_model.training.captions import (
 from ovoad_model.training.dataset import WindowDataset
 from ovoad_model.training.distributed import world
 from ovoad_model.training.feature_store import FeatureDescription, FeatureError, FeatureStore
+from ovoad_model.training.fingerprint import describe_data
 from ovoad_model.training.phrases import PhrasesUnavailableError, in_templates, load_phrases
 from ovoad_model.training.settings import TrainingError, TrainingSettings
 from ovoad_model.training.trainer import CHECKPOINT_NAME, Trainer
 from ovoad_model.training.windows import Timeline, build_timelines
+from ovoad_model.window import NEIGHBOURS, PAST
 
 PhrasesUse = Literal["auto", "on", "off"]
 Say = Callable[[str], None]
@@ -70,6 +71,15 @@ class RunOptions:
     device: str = "cpu"
     tensorboard: bool = True
 
+    def __post_init__(self) -> None:
+        share, windows = self.background_share, self.windows_per_epoch
+        if not 0 <= share < 1:
+            raise TrainingError(f"found background share {share}, expected 0 to below 1")
+        if self.extra_texts < 0:
+            raise TrainingError(f"found {self.extra_texts} extra texts, expected 0 or more")
+        if windows is not None and windows < 1:
+            raise TrainingError(f"found {windows} windows an epoch, expected 1 or more")
+
 
 @dataclass(frozen=True)
 class PreparedRun:
@@ -82,7 +92,10 @@ class PreparedRun:
     summary: dict[str, object]
 
     def finish(self) -> Path:
-        """Write the trained weights for the scorer; returns their folder."""
+        """Write the trained weights for the scorer; returns their folder.
+
+        Raises TrainingError, writing nothing, where a weight is not finite.
+        """
         network = self.trainer.network
         info = WeightsInfo(
             config=network.config,
@@ -93,7 +106,10 @@ class PreparedRun:
         )
         adapters = None if self.text is None else self.text.adapters
         folder = self.options.out / "weights"
-        save_weights(folder, network, info, text_adapters=adapters)
+        try:
+            save_weights(folder, network, info, text_adapters=adapters)
+        except ValueError as error:
+            raise TrainingError(f"{folder}: {error}") from error
         return folder
 
 
@@ -132,7 +148,7 @@ def prepare(options: RunOptions, encoder: Encoder, say: Say) -> PreparedRun:
         options.settings,
         options.out,
         text=text,
-        data_name=_digest(encoder, captions),
+        data=describe_data(encoder, captions, store),
         tensorboard=options.tensorboard,
     )
     if options.resume and trainer.checkpoint_path.exists():
@@ -192,9 +208,11 @@ def find_phrases(use: PhrasesUse, captions: list[Caption], say: Say) -> dict[str
 def build_network(config: NetworkConfig, encoder: Encoder, feature_scale: float) -> OVOAD:
     """Build a network for this encoder; its current-frame head starts as the encoder's own map.
 
-    That map is known where features already lie in the joint space (embedded), or where the
-    encoder tells its image projection [F, D] (open_clip).
+    That map is known where features already lie in the joint space (embedded: the identity), or
+    where the encoder tells its image projection [F, D]. The joint heads start random:
+    OVOAD.start_from_encoder, which would start them too, is not called here.
     """
+    _check_window(config)
     fitted = replace(
         config,
         feature_width=encoder.feature_width,
@@ -207,6 +225,15 @@ def build_network(config: NetworkConfig, encoder: Encoder, feature_scale: float)
     if projection is not None:
         network.initialise_current_head(torch.from_numpy(projection))
     return network
+
+
+def _check_window(config: NetworkConfig) -> None:
+    """Refuse a network of windows that neither the data set nor the scorer gives."""
+    if config.past > PAST or config.neighbours != NEIGHBOURS:
+        raise TrainingError(
+            f"found a network of {config.past} past and {config.neighbours} neighbouring frames, "
+            f"expected at most {PAST} and exactly {NEIGHBOURS}"
+        )
 
 
 def image_projection(encoder: Encoder) -> Float32Array | None:
@@ -258,16 +285,6 @@ def _text_table(encoder: Encoder, texts: tuple[str, ...], *, tokens: bool) -> Te
         return found
     parts = [encoder.encode_text(texts[i : i + 256]) for i in range(0, len(texts), 256)]
     return torch.from_numpy(np.concatenate(parts).astype(np.float32))
-
-
-def _digest(encoder: Encoder, captions: list[Caption]) -> str:
-    """Name the data, so that a checkpoint is not resumed on other captions or features."""
-    digest = hashlib.sha256(encoder.fingerprint.encode())
-    for caption in captions:
-        digest.update(
-            repr((caption.video, caption.start_ms, caption.end_ms, caption.text)).encode()
-        )
-    return digest.hexdigest()
 
 
 def is_first_process() -> bool:

@@ -45,8 +45,15 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "learning_rate", "clip_norm", "log_steps"):
-            if not getattr(self, name) > 0:
-                raise TrainingError(f"found {name} {getattr(self, name)}, expected more than 0")
+            if not 0 < getattr(self, name) < math.inf:
+                raise TrainingError(
+                    f"found {name} {getattr(self, name)}, expected a number above 0"
+                )
+        for name in ("weight_decay", "alpha", "beta", "checkpoint_minutes"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise TrainingError(f"found {name} {getattr(self, name)}, expected 0 or more")
+        if not 0 <= self.seed < 2**63:
+            raise TrainingError(f"found seed {self.seed}, expected 0 to below 2**63")
         if not 0 <= self.warmup_epochs < self.epochs:
             raise TrainingError(
                 f"found {self.warmup_epochs} warm-up epochs, expected 0 to below {self.epochs}"

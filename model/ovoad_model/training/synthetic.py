@@ -79,7 +79,6 @@ class World:
     languages = ("en",)
     templates = ("a photo of {}",)
     background = ("background",)
-    background_floor = 0.0
     background_floor = float("-inf")
 
     def __init__(self, settings: WorldSettings) -> None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ TRIAL_SETTINGS: Final = TrainingSettings(
 )
 """The paper's, but for the batch, the rate (the network is small) and the number of epochs."""
 
+Start = Literal["current_head", "encoder"]
+
 CHUNK: Final = 2048
 
 
@@ -51,8 +53,13 @@ def train_in_world(
     config: NetworkConfig = TRIAL_NETWORK,
     settings: TrainingSettings = TRIAL_SETTINGS,
     background_share: float = 0.2,
+    start: Start = "current_head",
 ) -> Trained:
-    """Train on the world's training videos, through the same loop as any run."""
+    """Train on the world's training videos, through the same loop as any run.
+
+    start: "current_head", as `ovoad train` starts; "encoder", the joint heads too start as the
+    world's own projection (OVOAD.start_from_encoder, on the training texts).
+    """
     started_s = time.perf_counter()
     videos = world.training_videos()
     features = {video.name: video.features for video in videos}
@@ -67,6 +74,8 @@ def train_in_world(
     mean_square = np.mean([np.mean(np.square(video.features)) for video in videos])
     network = build_network(config, world, float(1 / np.sqrt(mean_square)))
     texts = torch.from_numpy(world.encode_text(dataset.texts))
+    if start == "encoder":
+        network.start_from_encoder(torch.from_numpy(world.image_projection), texts)
     trainer = Trainer(network, dataset, texts, settings, folder, tensorboard=False)
     trainer.run()
     return Trained(network, trainer.step, time.perf_counter() - started_s)

@@ -4,11 +4,12 @@ Knows no file formats but its own checkpoint, and no encoder: texts come as a ta
 """
 
 import json
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 import numpy as np
 import torch
@@ -16,9 +17,15 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ovoad_model.network.network import OVOAD
-from ovoad_model.training.checkpoint import Checkpoint, random_state, restore_random_state
+from ovoad_model.training.checkpoint import (
+    Checkpoint,
+    name_not_finite,
+    random_state,
+    restore_random_state,
+)
 from ovoad_model.training.dataset import Batch, WindowDataset
 from ovoad_model.training.distributed import world
+from ovoad_model.training.fingerprint import differences, digest_lines
 from ovoad_model.training.gradient_cache import PairEmbedder, cached_backward
 from ovoad_model.training.losses import (
     CaptionBatch,
@@ -32,6 +39,9 @@ from ovoad_model.training.run_log import LogRow, RunLog
 from ovoad_model.training.settings import TrainingError, TrainingSettings, learning_rate_at
 
 CHECKPOINT_NAME = "checkpoint.pt"
+
+LEAST_LOSS_SCALE: Final = 2.0**-16
+"""Where float16's loss scale ends: each step with an infinite gradient halves it, from 2**16 on."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,8 @@ class Trainer:
     text encoder (open_clip's with adapters), their token ids [U, T].
 
     FOLDER/checkpoint.pt holds the state. With one process or, started by torchrun, several: each
-    takes its share of every batch, negatives are gathered from all.
+    takes its share of every batch, negatives are gathered from all. `data` describes what the data
+    set was made of; a checkpoint of other data is not resumed.
     """
 
     def __init__(
@@ -62,7 +73,7 @@ class Trainer:
         folder: Path,
         *,
         text: nn.Module | None = None,
-        data_name: str = "",
+        data: Mapping[str, object] | None = None,
         tensorboard: bool = True,
     ) -> None:
         self.network = network
@@ -75,15 +86,10 @@ class Trainer:
         self._folder = folder
         self._tensorboard = tensorboard
         self._rank, self._processes = world()
-        self._batch_size = min(settings.batch_size, dataset.windows_per_epoch)
-        if self._batch_size % self._processes:
-            raise TrainingError(
-                f"found batch size {self._batch_size}, expected a multiple of "
-                f"{self._processes} processes"
-            )
+        self._batch_size = _batch_size(settings, dataset.windows_per_epoch, self._processes)
         self.steps_per_epoch = dataset.windows_per_epoch // self._batch_size
         self.total_steps = settings.epochs * self.steps_per_epoch
-        self._run = _describe_run(settings, network, dataset, data_name)
+        self._run = _describe_run(settings, network, dataset, data or {}, text)
         self._losses = LossSettings(alpha=settings.alpha, beta=settings.beta)
         self._precision: torch.dtype = getattr(torch, settings.precision)
         self._embedder = PairEmbedder(network, text)
@@ -110,8 +116,8 @@ class Trainer:
         checkpoint = Checkpoint.read(self.checkpoint_path)
         if checkpoint.run != self._run:
             raise TrainingError(
-                f"{self.checkpoint_path}: found a checkpoint of another run, "
-                f"expected the same settings, network and data:\n{checkpoint.run}\n{self._run}"
+                f"{self.checkpoint_path}: found a checkpoint of another run: "
+                f"{differences(checkpoint.run, self._run)}"
             )
         if len(checkpoint.random) != self._processes:
             raise TrainingError(
@@ -125,7 +131,17 @@ class Trainer:
         self.step = checkpoint.step
 
     def save(self) -> None:
-        """Write the checkpoint; every process takes part, the first one writes."""
+        """Write the checkpoint; every process takes part, the first one writes.
+
+        Raises TrainingError, writing nothing, where the state is not finite.
+        """
+        network, optimizer = self._embedder.state_dict(), self._optimizer.state_dict()
+        spoilt = name_not_finite({"network": network, "optimizer": optimizer})
+        if spoilt is not None:
+            raise TrainingError(
+                f"found values in {spoilt} that are not finite after step {self.step}, expected "
+                "numbers; the last checkpoint is untouched"
+            )
         states = [random_state()] * self._processes
         if self._processes > 1:
             distributed.all_gather_object(states, random_state())
@@ -133,8 +149,8 @@ class Trainer:
             Checkpoint(
                 step=self.step,
                 run=self._run,
-                network=self._embedder.state_dict(),
-                optimizer=self._optimizer.state_dict(),
+                network=network,
+                optimizer=optimizer,
                 scaler=self._scaler.state_dict(),
                 random=states,
             ).write(self.checkpoint_path)
@@ -169,7 +185,11 @@ class Trainer:
         return self.step == self.total_steps
 
     def train_step(self, batch: Batch) -> StepResult:
-        """Take one step of the optimiser on this process's share of a batch."""
+        """Take one step of the optimiser on this process's share of a batch.
+
+        Raises TrainingError, leaving the weights alone, where loss or gradient is not finite;
+        with float16's loss scaling an infinite gradient is ordinary, and the step is skipped.
+        """
         windows, captions = self._to_tensors(batch)
         rate = learning_rate_at(self.step, self.settings, self.steps_per_epoch)
         for group in self._optimizer.param_groups:
@@ -183,11 +203,22 @@ class Trainer:
             )
         self._scaler.unscale_(self._optimizer)
         norm = nn.utils.clip_grad_norm_(self._embedder.parameters(), self.settings.clip_norm)
+        self._check_gradient(float(norm))
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self.network.clip_scales()
         self.step += 1
         return StepResult(terms, float(norm), rate)
+
+    def _check_gradient(self, norm: float) -> None:
+        """Refuse a gradient that would spoil the weights and that no loss scale would mend."""
+        scaled = self._scaler.is_enabled()
+        if math.isfinite(norm) or (scaled and self._scaler.get_scale() >= LEAST_LOSS_SCALE):
+            return
+        raise TrainingError(
+            f"found gradient norm {norm} at step {self.step}, expected a number; the last "
+            "checkpoint is untouched"
+        )
 
     def _backward(self, windows: WindowTensors, captions: CaptionBatch) -> LossTerms:
         """Put the batch's gradients into the parameters, in chunks where the settings say so."""
@@ -226,10 +257,11 @@ class Trainer:
                 yield epoch, self._dataset.batch(draws, epoch, rows)
 
     def _to_tensors(self, batch: Batch) -> tuple[WindowTensors, CaptionBatch]:
+        past = self.network.config.past  # may be fewer than the data set's 24: the latest ones
         windows = WindowTensors(
-            past=self._tensor(batch.past),
+            past=self._tensor(batch.past[:, -past:]),
             neighbours=self._tensor(batch.neighbours),
-            past_mask=self._tensor(batch.past_mask),
+            past_mask=self._tensor(batch.past_mask[:, -past:]),
             neighbours_mask=self._tensor(batch.neighbours_mask),
         )
         ignore = self.settings.repeated_texts == "ignored"
@@ -283,8 +315,26 @@ def build_optimizer(network: nn.Module, settings: TrainingSettings) -> torch.opt
     return torch.optim.AdamW(groups, lr=settings.learning_rate)
 
 
+def _batch_size(settings: TrainingSettings, windows_per_epoch: int, processes: int) -> int:
+    """How many windows a batch has, all processes together: no more than an epoch has."""
+    if settings.batch_size % processes:
+        raise TrainingError(
+            f"found batch size {settings.batch_size}, expected a multiple of {processes} processes"
+        )
+    if windows_per_epoch < processes:
+        raise TrainingError(
+            f"found {windows_per_epoch} windows an epoch, expected {processes} at least, one for "
+            "each process"
+        )
+    return min(settings.batch_size, windows_per_epoch - windows_per_epoch % processes)
+
+
 def _describe_run(
-    settings: TrainingSettings, network: OVOAD, dataset: WindowDataset, data_name: str
+    settings: TrainingSettings,
+    network: OVOAD,
+    dataset: WindowDataset,
+    data: Mapping[str, object],
+    text: nn.Module | None,
 ) -> str:
     """What must be the same for a run to go on; how often it is saved or logged need not."""
     compared = asdict(settings)
@@ -294,8 +344,10 @@ def _describe_run(
         {
             "settings": compared,
             "network": asdict(network.config),
-            "data": data_name,
-            "texts": len(dataset.texts),
+            "text_adapters": text is not None,
+            "background_share": dataset.background_share,
+            "extra_texts": dataset.extra_count,
             "windows_per_epoch": dataset.windows_per_epoch,
+            "data": {**data, "texts": digest_lines(iter(dataset.texts))},
         }
     )
