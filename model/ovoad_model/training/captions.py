@@ -20,6 +20,9 @@ END_TOLERANCE_MS: Final = 1000
 
 SHOWN_PROBLEMS: Final = 20
 
+MAX_MS: Final = 10**12
+"""Some thirty years: longer than any video."""
+
 
 @dataclass(frozen=True)
 class Caption:
@@ -127,8 +130,8 @@ def _parse(line: bytes, number: int) -> Caption | str:
     for name, value in (("start_ms", start_ms), ("end_ms", end_ms)):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return f"found {name} {value!r}, expected a number"
-        if not math.isfinite(value) or value < 0:
-            return f"found {name} {value}, expected 0 or more"
+        if not 0 <= value <= MAX_MS:  # false for NaN too
+            return f"found {name} {str(value)[:40]}, expected 0 to {MAX_MS}"
     if not start_ms < end_ms:
         return f"found start_ms {start_ms} and end_ms {end_ms}, expected the end after the start"
     return Caption(video, math.floor(start_ms), math.ceil(end_ms), " ".join(text.split()), number)

@@ -168,7 +168,11 @@ def _train_parser() -> argparse.ArgumentParser:
     network = parser.add_argument_group("network")
     network.add_argument("--size", choices=("paper", "small"), default="paper")
     network.add_argument("--network", type=Path, metavar="FILE.json", help="members to replace")
-    network.add_argument("--text-adapters", action="store_true", help="train them (open_clip)")
+    network.add_argument(
+        "--text-adapters",
+        action="store_true",
+        help="train them: for open_clip encoders, not in this version yet",
+    )
     run = parser.add_argument_group("run")
     run.add_argument("--resume", action="store_true", help="go on from the checkpoint, if any")
     run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (auto)")
