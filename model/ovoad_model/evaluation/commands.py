@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,10 @@ from ovoad_model.evaluation.clips import default_distractors, read_clips, read_w
 from ovoad_model.evaluation.field import DATASETS, open_field
 from ovoad_model.evaluation.judge import ScorerResult
 from ovoad_model.evaluation.protocols import PROTOCOLS
-from ovoad_model.evaluation.report import Report, table, to_text, write_json
+from ovoad_model.evaluation.report import Report, scorer_table, table, to_text, write_json
 from ovoad_model.evaluation.runs import (
     Options,
+    encode_clips,
     evaluate_clips,
     evaluate_field,
     evaluate_segments,
@@ -99,19 +101,25 @@ def _run_field(arguments: argparse.Namespace) -> list[Report]:
 
 
 def _run_clips(arguments: argparse.Namespace) -> list[Report]:
+    """Judge stitched clips; beside them, in words alone, the same clips each by itself."""
     clips = read_clips(arguments.directory)
     given = _words_file(arguments.distractors)
-    report = evaluate_clips(
-        _detector(arguments),
+    detector, options = _detector(arguments), _options(arguments)
+    judge = partial(
+        evaluate_clips,
+        detector,
         clips,
-        _options(arguments),
         distractors=default_distractors() if given is None else given,
         labels=arguments.labels,
         seed=arguments.seed,
-        streams=None if arguments.apart else arguments.streams,
+        encoded=encode_clips(detector, clips),
     )
+    report = judge(options, streams=None if arguments.apart else arguments.streams)
     if report.left_out:
         print(f"left out, the clips show them: {', '.join(report.left_out)}", file=sys.stderr)
+    if not arguments.apart:
+        apart = judge(replace(options, look=None), streams=None)
+        print(f"each clip by itself, no cuts (--apart)\n{scorer_table(apart)}\n")
     return [report]
 
 

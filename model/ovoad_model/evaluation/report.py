@@ -48,7 +48,7 @@ def write_json(reports: Sequence[Report], path: Path) -> None:
 
 def to_text(report: Report) -> str:
     """Lay out the report: what was judged, one row per scorer, one row per label."""
-    parts = [_heading(report), _scorer_table(report)]
+    parts = [_heading(report), scorer_table(report)]
     if any(value is not None for result in report.results for value in result.stages):
         parts.append(_stage_table(report))
     parts.append(_label_table(report))
@@ -70,7 +70,8 @@ def _heading(report: Report) -> str:
     )
 
 
-def _scorer_table(report: Report) -> str:
+def scorer_table(report: Report) -> str:
+    """Lay out one row per scorer."""
     header = ["scorer", "mAP", "mcAP", "top-1", "background rejection", "latency", "recognised"]
     rows = []
     for result in report.results:

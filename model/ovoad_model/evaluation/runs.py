@@ -86,16 +86,18 @@ def evaluate_clips(
     labels: Sequence[str] | None = None,
     seed: int = 0,
     streams: int | None = 4,
+    encoded: Sequence[EncodedVideo] | None = None,
 ) -> Report:
     """Judge scorers on clips stitched into streams, or on each clip apart where that is None.
 
     The vocabulary is the clips' own labels and distractors, or `labels` in place of both.
+    `encoded` is what encode_clips gave, to judge the same clips more than once.
     """
     own = labels_of(clips)
     kept = without_doubles(distractors, own)
     words = tuple(labels) if labels is not None else (*own, *kept)
     check_labels(words)
-    encoded = _encode_all(detector, [clip.path for clip in clips])
+    encoded = encode_clips(detector, clips) if encoded is None else encoded
     features = np.concatenate([video.features for video in encoded])
     if streams is None:
         shown = keep_apart(clips, encoded, words)
@@ -144,6 +146,11 @@ def evaluate_segments(
         for truth, seen in zip(truths, encoded, strict=True)
     ]
     return judge_all(detector, words, sources, options, evaluation="segments")
+
+
+def encode_clips(detector: Detector, clips: Sequence[Clip]) -> list[EncodedVideo]:
+    """Decode the clips at 4 fps and encode every frame once."""
+    return _encode_all(detector, [clip.path for clip in clips])
 
 
 def _encode_all(detector: Detector, paths: Sequence[Path]) -> list[EncodedVideo]:
