@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ovoad_model.arrays import Float32Array, Frame
+from ovoad_model.arrays import Float32Array, Frame, unit
 from ovoad_model.evaluation.clips import default_distractors
 from ovoad_model.video import read_grid_frames
 
@@ -108,13 +108,6 @@ def draw_sets(words: Words) -> list[list[str]]:
         for wording in words.wordings
         for _ in range(SETS_PER_WORDING)
     ]
-
-
-def unit(vectors: Float32Array) -> Float32Array:
-    """Scale rows to unit norm."""
-    norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    scaled: Float32Array = vectors / np.maximum(norm, 1e-12)
-    return scaled
 
 
 def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:

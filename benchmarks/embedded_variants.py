@@ -30,10 +30,9 @@ from embedded_trial import (
     read_words,
     scorers,
     softmax,
-    unit,
 )
 
-from ovoad_model.arrays import Float32Array, Frame
+from ovoad_model.arrays import Float32Array, Frame, unit
 from ovoad_model.embedded import EmbeddedEncoder
 from ovoad_model.embedded.preprocess import centre_square, scale_into
 from ovoad_model.embedded.runtime import Network, load_network

@@ -16,10 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ovoad_model.arrays import Float32Array
+from ovoad_model.arrays import Float32Array, unit
 from ovoad_model.build import build_encoder
 from ovoad_model.encoder import Encoder
-from ovoad_model.scorers import unit
 from ovoad_model.training.captions import Caption, write_captions
 from ovoad_model.training.feature_store import FeatureDescription
 from ovoad_model.window import GRID_MS

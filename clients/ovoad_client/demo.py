@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ovoad_client.errors import ClientError, MissingExtraError, SourceError, UsageError
+from ovoad_client.errors import MissingExtraError, SourceError
+from ovoad_client.exits import exit_status
 from ovoad_client.interrupts import EXIT_INTERRUPTED, Interrupts
 from ovoad_client.lines import LineView
 from ovoad_client.plot import check_plotting
@@ -42,16 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the demo; 0 when it ran through, 1 after a problem, 130 after Ctrl-C."""
     start_s = time.monotonic()
     arguments = build_parser().parse_args(argv)
-    try:
-        return asyncio.run(_run(arguments, start_s))
-    except UsageError as error:
-        print(f"ovoad demo: {error}", file=sys.stderr)
-        return 2
-    except ClientError as error:
-        print(f"ovoad demo: {error}", file=sys.stderr)
-        return 1
-    except asyncio.CancelledError:
-        return EXIT_INTERRUPTED
+    return exit_status("ovoad demo", lambda: asyncio.run(_run(arguments, start_s)))
 
 
 def build_parser() -> argparse.ArgumentParser:

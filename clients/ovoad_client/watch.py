@@ -11,7 +11,7 @@ from typing import cast, get_args
 from pydantic import ValidationError
 
 from ovoad_client.address import DEFAULT_URL
-from ovoad_client.errors import ClientError, UsageError
+from ovoad_client.exits import exit_status
 from ovoad_client.interrupts import EXIT_INTERRUPTED, Interrupts
 from ovoad_client.lines import LineView
 from ovoad_client.plot import check_plotting
@@ -25,19 +25,14 @@ def main(argv: list[str] | None = None) -> int:
     """Watch one source; 0 when it ended well, 1 after a problem, 130 after Ctrl-C."""
     arguments = build_parser().parse_args(argv)
     options = options_from(arguments)
-    try:
+
+    def work() -> int:
         if options.plot is not None:
             check_plotting(options.plot)
         source = open_source(arguments.source)
         return asyncio.run(_run(source, options, table=not arguments.no_table))
-    except UsageError as error:
-        print(f"ovoad watch: {error}", file=sys.stderr)
-        return 2
-    except ClientError as error:
-        print(f"ovoad watch: {error}", file=sys.stderr)
-        return 1
-    except asyncio.CancelledError:
-        return EXIT_INTERRUPTED
+
+    return exit_status("ovoad watch", work)
 
 
 def build_parser() -> argparse.ArgumentParser:

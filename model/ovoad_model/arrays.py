@@ -1,4 +1,4 @@
-"""Names for the array types that cross rooms. Knows numpy alone."""
+"""Names for the array types that cross rooms, and unit vectors. Knows numpy alone."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,3 +8,10 @@ Frame = NDArray[np.uint8]
 
 Float32Array = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
+
+
+def unit(vectors: Float32Array) -> Float32Array:
+    """Scale vectors [.., D] to unit norm; zero vectors stay zero."""
+    norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    scaled: Float32Array = vectors / np.maximum(norm, np.float32(1e-12))
+    return scaled

@@ -9,7 +9,7 @@ from typing import Final, Literal, Protocol
 
 import numpy as np
 
-from ovoad_model.arrays import BoolArray, Float32Array
+from ovoad_model.arrays import BoolArray, Float32Array, unit
 from ovoad_model.encoder import Encoder
 from ovoad_model.window import NEIGHBOURS, SLOTS, WindowBatch
 
@@ -130,13 +130,6 @@ def cluster_scorer(encoder: Encoder) -> TrainingFreeScorer:
     from the current frame, so that the result is a function of the window alone.
     """
     return TrainingFreeScorer("cluster", encoder, _mean_of_last_cluster, slots=SLOTS)
-
-
-def unit(vectors: Float32Array) -> Float32Array:
-    """Scale vectors [.., D] to unit norm; zero vectors stay zero."""
-    norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    scaled: Float32Array = vectors / np.maximum(norm, np.float32(1e-12))
-    return scaled
 
 
 def _last(frames: Float32Array, mask: BoolArray) -> Float32Array:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ovoad_model.arrays import Float32Array
+from ovoad_model.arrays import Float32Array, unit
 from ovoad_model.encoder import Encoder
-from ovoad_model.scorers import Scorer, unit
+from ovoad_model.scorers import Scorer
 
 EmbedText = Callable[[Sequence[str]], Float32Array]
 """Sentences, C of them, to unit vectors [C, D]; usually an encoder behind a cache."""

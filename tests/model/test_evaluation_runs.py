@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from ovoad_model.arrays import Float32Array, Frame
+from ovoad_model.arrays import Float32Array, Frame, unit
 from ovoad_model.detector import Detector
 from ovoad_model.evaluation import commands
 from ovoad_model.evaluation.clips import Clip
@@ -40,7 +40,7 @@ from ovoad_model.network.config import NetworkConfig
 from ovoad_model.network.network import OVOAD
 from ovoad_model.network.scorer import load_scorer
 from ovoad_model.network.weights import WeightsInfo, save_weights
-from ovoad_model.scorers import ScorerName, average_scorer, cluster_scorer, frame_scorer, unit
+from ovoad_model.scorers import ScorerName, average_scorer, cluster_scorer, frame_scorer
 
 WIDTH = 24
 

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from ovoad_model.arrays import Float32Array, Frame
+from ovoad_model.arrays import Float32Array, Frame, unit
 from ovoad_model.scorers import (
     TrainingFreeScorer,
     average_scorer,
     cluster_scorer,
     frame_scorer,
-    unit,
 )
 from ovoad_model.window import NEIGHBOURS, PAST, WindowBatch
 

@@ -20,9 +20,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from ovoad_client import protocol
-from ovoad_model.arrays import Float32Array, Frame
+from ovoad_model.arrays import Float32Array, Frame, unit
 from ovoad_model.detector import Detector
-from ovoad_model.scorers import unit
 from ovoad_server.app import create_app
 from ovoad_server.engine.engine import Engine
 from ovoad_server.health import Health

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from ovoad_model.arrays import Float32Array, Frame
+from ovoad_model.arrays import Float32Array, Frame, unit
 from ovoad_model.embedded.joint_space import DEVIATION, JointSpace, load_joint_space
 from ovoad_model.embedded.language import english_warning
 from ovoad_model.embedded.preprocess import square_batch
@@ -94,9 +94,7 @@ class EmbeddedEncoder:
 
     def project(self, features: Float32Array) -> Float32Array:
         """Scale features [.., D] to unit norm: they are in the joint space already."""
-        norm = np.linalg.norm(features, axis=-1, keepdims=True)
-        unit: Float32Array = features / np.maximum(norm, np.float32(1e-12))
-        return unit
+        return unit(features)
 
     def encode_text(self, texts: Sequence[str]) -> Float32Array:
         """Embed C sentences into the joint space: [C, D], unit norm."""

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ovoad_model.arrays import BoolArray, Float32Array, Frame
+from ovoad_model.arrays import BoolArray, Float32Array, Frame, unit
 from ovoad_model.errors import ModelError
-from ovoad_model.scorers import unit
 from ovoad_model.training.captions import Caption
 from ovoad_model.training.windows import Timeline, build_timeline
 from ovoad_model.window import GRID_MS

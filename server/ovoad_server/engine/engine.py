@@ -57,6 +57,12 @@ class _Job:
     answered: bool = False
 
 
+def _blame(part: str, job: _Job, error: Exception) -> None:
+    """Log a fault while it is handled, and make it the frame's answer."""
+    log.exception("frame %d of session %s failed", job.frame.seq, job.session.session_id)
+    job.error = Failed(job.frame.seq, "internal", f"the {part} failed ({type(error).__name__})")
+
+
 class Engine:
     """Scores the waiting frames of all sessions, in turn, batched.
 
@@ -228,10 +234,7 @@ class Engine:
         except ImageError as error:
             job.error = Failed(job.frame.seq, error.code, str(error))
         except Exception as error:  # whatever a decoder raises is that frame's answer, no more
-            log.exception("frame %d of session %s failed", job.frame.seq, job.session.session_id)
-            job.error = Failed(
-                job.frame.seq, "internal", f"the decoder failed ({type(error).__name__})"
-            )
+            _blame("decoder", job, error)
         job.decode_ms = (time.monotonic() - started_s) * 1000
 
     def _infer(self, jobs: list[_Job]) -> tuple[float, float]:
@@ -272,12 +275,7 @@ class Engine:
             return list(zip(jobs, work(jobs), strict=True))
         except Exception as error:
             if len(jobs) == 1:
-                log.exception(
-                    "frame %d of session %s failed", jobs[0].frame.seq, jobs[0].session.session_id
-                )
-                jobs[0].error = Failed(
-                    jobs[0].frame.seq, "internal", f"the model failed ({type(error).__name__})"
-                )
+                _blame("model", jobs[0], error)
                 return []
             log.warning("a batch of %d failed, trying its frames one by one", len(jobs))
             return [pair for job in jobs for pair in self._each_or_all([job], work)]
