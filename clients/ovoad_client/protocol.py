@@ -55,6 +55,8 @@ ErrorCode = Literal[
     "create_timeout",
     "unauthorised",
     "capacity",
+    "restarting",
+    "superseded",
     "internal",
 ]
 Seq = Annotated[int, Field(ge=0, le=MAX_SEQ)]

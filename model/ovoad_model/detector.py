@@ -4,7 +4,7 @@ Knows no session and no server: windows and vocabularies are owned by the caller
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from ovoad_model.probabilities import label_probabilities
 from ovoad_model.scorers import Scorer, ScorerName, WindowEmbedding
 from ovoad_model.text_cache import TextCache
 from ovoad_model.vocabulary import Vocabulary, build_vocabulary
-from ovoad_model.window import Window, WindowView, stack_views
+from ovoad_model.window import FPS, NEIGHBOURS, PAST, Window, WindowView, stack_views
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,22 @@ class Scores:
     similarities: Float32Array
     assignment: Float32Array | None = None
     foreground: Float32Array | None = None
+
+
+@dataclass(frozen=True)
+class DetectorFacts:
+    """What a detector is: its encoder's and its default scorer's facts, its window's grid."""
+
+    encoder: str
+    fingerprint: str
+    scorers: tuple[ScorerName, ...]  # the default first
+    languages: tuple[str, ...]
+    templates: tuple[str, ...]
+    background: tuple[str, ...]
+    feature_width: int
+    fps: float = FPS
+    past: int = PAST
+    neighbours: int = NEIGHBOURS
 
 
 class Detector:
@@ -54,8 +70,12 @@ class Detector:
         background: Sequence[str] | None = None,
         scorer: str | None = None,
     ) -> Vocabulary:
-        """Embed a user's words for one scorer; slow for many new words, quick for known ones."""
-        return build_vocabulary(
+        """Embed a user's words for one scorer; slow for many new words, quick for known ones.
+
+        The embeddings are laid out column by column: read so, a product with one vector takes
+        half the time (benchmarks/label_cost.py).
+        """
+        words = build_vocabulary(
             labels,
             encoder=self.encoder,
             scorer=self._scorer(scorer or self.scorer_names[0]),
@@ -63,6 +83,7 @@ class Detector:
             templates=templates,
             background=background,
         )
+        return replace(words, embeddings=np.asfortranarray(words.embeddings))
 
     def open_window(self) -> Window:
         """Return an empty window for features of this encoder."""
@@ -75,15 +96,19 @@ class Detector:
     def score(
         self, views: Sequence[WindowView], vocabularies: Sequence[Vocabulary]
     ) -> list[Scores]:
-        """Score B windows, each against its own vocabulary, batched by scorer."""
+        """Score B windows, each against its own vocabulary.
+
+        Batched by scorer, and those of one vocabulary (the same object) by vocabulary.
+        """
         scores: list[Scores | None] = [None] * len(views)
         for name in {vocabulary.scorer for vocabulary in vocabularies}:
             rows = [row for row, words in enumerate(vocabularies) if words.scorer == name]
-            windows = stack_views([views[row] for row in rows])
-            scorer = self._scorer(name)
-            embedded = scorer.embed_windows(windows)
-            for index, row in enumerate(rows):
-                scores[row] = self._score_one(scorer, embedded, index, vocabularies[row])
+            embedded = self._scorer(name).embed_windows(stack_views([views[row] for row in rows]))
+            for indices in _same_objects([vocabularies[row] for row in rows]):
+                words = vocabularies[rows[indices[0]]]
+                similarities = embedded.embedding[indices] @ words.embeddings.T
+                for index, row_similarities in zip(indices, similarities, strict=True):
+                    scores[rows[index]] = self._score_one(words, embedded, index, row_similarities)
         return [score for score in scores if score is not None]
 
     def _embed_text(self, texts: Sequence[str]) -> Float32Array:
@@ -92,9 +117,14 @@ class Detector:
         return self.text_cache.embed(self.encoder, texts)
 
     def _score_one(
-        self, scorer: Scorer, embedded: WindowEmbedding, index: int, words: Vocabulary
+        self,
+        words: Vocabulary,
+        embedded: WindowEmbedding,
+        index: int,
+        similarities: Float32Array,
     ) -> Scores:
-        similarities = words.embeddings @ embedded.embedding[index]
+        """Make the scores of one window [index] from its similarities [C + N]."""
+        scorer = self._scorer(words.scorer)
         count = len(words.labels)
         probabilities, background = label_probabilities(
             similarities[:count],
@@ -116,6 +146,31 @@ class Detector:
         )
 
     @property
+    def facts(self) -> DetectorFacts:
+        """What it is."""
+        encoder = self.encoder
+        return DetectorFacts(
+            encoder=encoder.name,
+            fingerprint=encoder.fingerprint,
+            scorers=self.scorer_names,
+            languages=encoder.languages,
+            templates=encoder.templates,
+            background=self.background,
+            feature_width=encoder.feature_width,
+        )
+
+    @property
+    def least_side(self) -> int:
+        """Pixels that a frame's shorter side needs: those of the encoder's input."""
+        return self.encoder.input_size
+
+    @property
+    def text_counts(self) -> tuple[int, int]:
+        """Texts found in the cache and texts embedded anew, so far."""
+        cache = self.text_cache
+        return (0, 0) if cache is None else (cache.hits, cache.misses)
+
+    @property
     def background(self) -> tuple[str, ...]:
         """The default background concepts of the default scorer."""
         return self._scorer(self.scorer_names[0]).background
@@ -125,3 +180,11 @@ class Detector:
             return self._scorers[name]
         except KeyError:
             raise UnknownScorerError(name, self.scorer_names) from None
+
+
+def _same_objects(vocabularies: Sequence[Vocabulary]) -> list[list[int]]:
+    """Group the places that hold one and the same vocabulary."""
+    places: dict[int, list[int]] = {}
+    for place, words in enumerate(vocabularies):
+        places.setdefault(id(words), []).append(place)
+    return list(places.values())

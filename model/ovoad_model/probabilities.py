@@ -20,8 +20,10 @@ def label_probabilities(
     are no bias, and the floor as the similarity that a label must clear even where no concept fits
     (-inf for none). Returns the labels' probabilities [C] and that of background.
     """
+    concepts = background.astype(np.float64) / temperature
     logits = similarities.astype(np.float64) / temperature
-    concepts = np.logaddexp.reduce(background.astype(np.float64) / temperature)
-    none = np.logaddexp(floor / temperature, concepts - np.log(len(background)))
-    whole = np.logaddexp(np.logaddexp.reduce(logits), none)
-    return np.exp(logits - whole).astype(np.float32), float(np.exp(none - whole))
+    highest = logits.max(initial=max(concepts.max(), floor / temperature))
+    none = np.exp(floor / temperature - highest) + np.exp(concepts - highest).mean()
+    weights = np.exp(logits - highest)
+    whole = weights.sum() + none
+    return (weights / whole).astype(np.float32), float(none / whole)

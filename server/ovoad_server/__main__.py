@@ -1,12 +1,12 @@
-"""`ovoad serve`: the one place where settings, model, engine and application meet.
+"""`ovoad serve`: the one place where settings, worker, engine and application meet.
 
-numpy's BLAS gets one thread before it is imported: its products here are small, and several threads
-would fight the encoder's for the same cores (measured on two: 24 to 35 ms against 0.1 ms).
+The model is built in the worker's process. numpy's BLAS gets one thread before it is imported: its
+products here are small, and several threads would fight the encoder's for the same cores (measured
+on two: 24 to 35 ms against 0.1 ms).
 """
 
 import argparse
 import asyncio
-import logging
 import os
 import signal
 import socket
@@ -17,37 +17,31 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import uvicorn
 from pydantic import ValidationError
 
-from ovoad_model.build import build_detector
-from ovoad_model.detector import Detector
-from ovoad_model.errors import ModelError
-from ovoad_model.window import FPS, NEIGHBOURS, PAST
+from ovoad_model.window import Window
 from ovoad_server.app import create_app
+from ovoad_server.draining import DrainingServer
+from ovoad_server.engine.capacity import CostModel
 from ovoad_server.engine.engine import Engine
+from ovoad_server.engine.worker import WorkerProcess, WorkerStartError
+from ovoad_server.engine.worker_link import Setup
 from ovoad_server.health import Health
-from ovoad_server.hub import Hub, ModelFacts
+from ovoad_server.hub import Hub
 from ovoad_server.listener import open_listener, uvicorn_config
+from ovoad_server.logs import configure_logs
 from ovoad_server.metrics import Metrics
 from ovoad_server.settings import Settings
 
 
 def main(argv: list[str] | None = None) -> int:
     """Serve until interrupted; returns the exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         settings = _settings(argv)
-        listener = open_listener(settings)
-        detector = build_detector(
-            encoder=settings.encoder,
-            scorer=settings.scorer,
-            weights=settings.weights,
-            runtime=settings.runtime,
-            cache=settings.cache,
-        )
-    except (ModelError, OSError, ValidationError) as error:
+        configure_logs(settings.log_format)
+        with open_listener(settings) as listener:
+            asyncio.run(_serve(settings, listener))
+    except (WorkerStartError, OSError, ValidationError) as error:
         print(f"ovoad serve: {_reason(error)}", file=sys.stderr)
         return 1
-    with listener:
-        asyncio.run(_serve(settings, listener, detector))
     return 0
 
 
@@ -70,24 +64,55 @@ def _settings(argv: list[str] | None) -> Settings:
     return Settings(**given)
 
 
-async def _serve(settings: Settings, listener: socket.socket, detector: Detector) -> None:
+async def _serve(settings: Settings, listener: socket.socket) -> None:
+    """Start the worker, then the server around it; raises WorkerStartError."""
     metrics = Metrics()
+    worker = WorkerProcess(
+        _setup(settings),
+        timeout_s=settings.worker_timeout_s,
+        log_format=settings.log_format,
+        on_loss=metrics.observe_loss,
+    )
+    ready = await worker.start()
+    facts = ready.facts
     engine = Engine(
-        detector,
+        worker,
+        open_window=lambda: Window(facts.feature_width),
+        cost=CostModel.from_trial(ready.costs),
         max_batch=settings.max_batch,
-        decode_threads=settings.decode_threads,
-        max_pixels=settings.max_pixels,
+        latency_budget_ms=settings.latency_budget_ms,
         observe=metrics.observe_batch,
     )
-    facts = _facts(detector)
     metrics.model.info({"encoder": facts.encoder, "fingerprint": facts.fingerprint})
-    app = create_app(Hub(settings, engine, facts, metrics), Health(detector))
-    server = uvicorn.Server(uvicorn_config(app, settings))
+    hub = Hub(settings, engine, facts, metrics)
+    server = DrainingServer(
+        uvicorn_config(create_app(hub, Health(ready.golden)), settings),
+        drain=lambda grace_s: hub.drain(serve_on_s=grace_s / 2, settle_s=settings.drain_s / 2),
+        grace_s=settings.drain_s,
+    )
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it has stopped
         signal.signal(number, signal.SIG_IGN)
+    watching = asyncio.create_task(worker.run())
     announcing = asyncio.create_task(_announce(server, settings, listener))
     await server.serve(sockets=[listener])
-    announcing.cancel()
+    for task in (announcing, watching):
+        task.cancel()
+    await asyncio.gather(announcing, watching, return_exceptions=True)
+
+
+def _setup(settings: Settings) -> Setup:
+    return Setup(
+        factory="ovoad_model.build:build_detector",
+        arguments={
+            "encoder": settings.encoder,
+            "scorer": settings.scorer,
+            "weights": settings.weights,
+            "runtime": settings.runtime,
+            "cache": settings.cache,
+        },
+        decode_threads=settings.decode_threads,
+        max_pixels=settings.max_pixels,
+    )
 
 
 async def _announce(server: uvicorn.Server, settings: Settings, listener: socket.socket) -> None:
@@ -97,22 +122,6 @@ async def _announce(server: uvicorn.Server, settings: Settings, listener: socket
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     port = listener.getsockname()[1]
     print(f"ovoad_server listening on http://{host}:{port}", flush=True)
-
-
-def _facts(detector: Detector) -> ModelFacts:
-    encoder, cache = detector.encoder, detector.text_cache
-    return ModelFacts(
-        encoder=encoder.name,
-        fingerprint=encoder.fingerprint,
-        scorers=detector.scorer_names,
-        languages=encoder.languages,
-        templates=encoder.templates,
-        background=detector.background,
-        fps=FPS,
-        past=PAST,
-        neighbours=NEIGHBOURS,
-        text_counts=lambda: (0, 0) if cache is None else (cache.hits, cache.misses),
-    )
 
 
 def _reason(error: Exception) -> str:

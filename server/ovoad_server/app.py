@@ -32,6 +32,7 @@ def create_app(hub: Hub, health: Health) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         running = asyncio.create_task(hub.engine.run())
         yield
+        hub.finish_all()
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
@@ -62,7 +63,10 @@ def _add_health_routes(app: FastAPI, hub: Hub, health: Health) -> None:
     @app.get("/readyz", responses={503: {"model": Readiness}})
     async def ready(response: Response) -> Readiness:
         """Tell whether the model still answers right."""
-        readiness = await health.check(hub.engine)
+        if hub.draining:
+            readiness = Readiness(ready=False, reason="the server is about to stop")
+        else:
+            readiness = await health.check(hub.engine)
         if not readiness.ready:
             response.status_code = 503
         return readiness
@@ -86,7 +90,7 @@ def _add_protected_routes(app: FastAPI, hub: Hub) -> None:
     @app.get("/metrics", dependencies=[Depends(require_key)])
     async def metrics() -> Response:
         """Return metrics in Prometheus's text format."""
-        hub.metrics.refresh(waiting=hub.engine.waiting, text_counts=hub.facts.text_counts())
+        hub.metrics.refresh(hub.state())
         return Response(generate_latest(hub.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.websocket("/v1/stream")

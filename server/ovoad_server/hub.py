@@ -1,74 +1,74 @@
-"""What all connections of one server share: settings, engine, model facts, the slots.
+"""What all connections of one server share: settings, engine, model facts, slots, sessions.
 
 Knows no socket.
 """
 
+import asyncio
+import contextlib
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Final, Protocol
 
 from ovoad_client import protocol
 from ovoad_server.engine.engine import Engine
-from ovoad_server.metrics import Metrics
+from ovoad_server.engine.interface import DetectorFacts
+from ovoad_server.metrics import Metrics, ServerState
+from ovoad_server.refusals import SHORTEST_RETRY_MS, RefusedError
 from ovoad_server.settings import Settings
+from ovoad_server.slots import Slots
 
-PROMPTS_PER_LABEL = 10  # of the most labels allowed; bounds what one vocabulary can cost
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """What the server tells of its model."""
-
-    encoder: str
-    fingerprint: str
-    scorers: tuple[protocol.ScorerName, ...]  # the default first
-    languages: tuple[str, ...]
-    templates: tuple[str, ...]
-    background: tuple[str, ...]
-    fps: float
-    past: int
-    neighbours: int
-    text_counts: Callable[[], tuple[int, int]] = lambda: (0, 0)  # cache hits and misses so far
+PROMPTS_PER_LABEL: Final = 10  # of the most labels allowed; bounds what one vocabulary can cost
 
 
-class RefusedError(Exception):
-    """A reason to end a connection: the error that the client sees and the close code."""
+class Resumable(Protocol):
+    """A session as the hub sees it: it holds a slot until it ends, connected or not."""
 
-    def __init__(
-        self,
-        code: protocol.ErrorCode,
-        message: str,
-        *,
-        close_code: int = protocol.CLOSE_PROTOCOL,
-        retry_after_ms: int | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.code: protocol.ErrorCode = code
-        self.close_code = close_code
-        self.retry_after_ms = retry_after_ms
+    @property
+    def token(self) -> str:
+        """What a client shows to go on with it."""
 
-    def to_message(self) -> protocol.Error:
-        """Return the fatal error that precedes the close."""
-        return protocol.Error(
-            code=self.code,
-            message=str(self),
-            fatal=True,
-            transient=self.retry_after_ms is not None,
-            retry_after_ms=self.retry_after_ms,
-        )
+    @property
+    def connected(self) -> bool:
+        """Whether a connection carries it."""
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether it is parked and its slot may go to a newcomer."""
+
+    def close(self, reason: str) -> None:
+        """Free what it holds."""
+
+    def say_goodbye(self, time_left_ms: int) -> None:
+        """Tell the client that the server will close."""
+
+    def finish(self) -> None:
+        """End in order, because the server does."""
 
 
 class Hub:
     """Holds the parts, counts the slots, and checks what a client asks for against the limits."""
 
     def __init__(
-        self, settings: Settings, engine: Engine, facts: ModelFacts, metrics: Metrics
+        self,
+        settings: Settings,
+        engine: Engine,
+        facts: DetectorFacts,
+        metrics: Metrics,
+        *,
+        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
         self.engine = engine
         self.facts = facts
         self.metrics = metrics
-        self._open = 0
+        self.now_s = now_s
+        self.slots = Slots(settings, engine, now_s=now_s)
+        self.draining = False
+        self._patiences: set[asyncio.Timeout] = set()  # of connections that said nothing yet
+        self.sessions: dict[str, Resumable] = {}  # by resume token
+
+    # ---- what the server grants -----------------------------------------------------------------
 
     @property
     def limits(self) -> protocol.Limits:
@@ -111,23 +111,81 @@ class Hub:
             events=protocol.EventSettings(),
         )
 
-    def take_slot(self) -> None:
-        """Take one of `max_sessions` slots; raises RefusedError when none is left."""
-        if self._open >= self.settings.max_sessions:
-            raise RefusedError(
-                "capacity",
-                f"found {self._open} sessions open, expected fewer than "
-                f"{self.settings.max_sessions}; try again later",
-                close_code=protocol.CLOSE_CAPACITY,
-                retry_after_ms=1000,
-            )
-        self._open += 1
-        self.metrics.sessions_active.set(self._open)
+    # ---- sessions -------------------------------------------------------------------------------
 
-    def give_slot(self) -> None:
-        """Give a slot back."""
-        self._open -= 1
-        self.metrics.sessions_active.set(self._open)
+    @property
+    def parked(self) -> int:
+        """Sessions whose connection broke and that can still be resumed."""
+        return sum(not session.connected for session in self.sessions.values())
+
+    def take_slot(self) -> bool:
+        """Take a slot, from a parked session that gives way if need be; see Slots.take."""
+        if self.slots.used >= self.slots.total:
+            for session in self.sessions.values():
+                if session.gives_way:
+                    session.close("lost")
+                    break
+        return self.slots.take(parked=self.parked)
+
+    def state(self) -> ServerState:
+        """Return what a scrape wants to know."""
+        hits, misses = self.engine.worker.text_counts
+        return ServerState(
+            active=self.slots.used - self.parked,
+            parked=self.parked,
+            slots=self.slots.total,
+            slots_used=self.slots.used,
+            waiting=self.engine.waiting,
+            capacity_fps=self.engine.capacity_fps if self.engine.cost.known else 0.0,
+            batch_limit=self.engine.largest_batch,
+            heartbeat_age_s=self.engine.worker.heartbeat_age_s,
+            text_hits=hits,
+            text_misses=misses,
+        )
+
+    def refuse_while_draining(self) -> None:
+        """Raise RefusedError once the server is about to stop."""
+        if self.draining:
+            raise RefusedError(
+                "restarting",
+                "the server is about to restart, expected new sessions afterwards",
+                close_code=protocol.CLOSE_RESTART,
+                retry_after_ms=SHORTEST_RETRY_MS,
+            )
+
+    @contextlib.asynccontextmanager
+    async def not_before_drain(self, patience: asyncio.Timeout) -> AsyncIterator[None]:
+        """Let a wait for a first message end as soon as the server is about to stop."""
+        self._patiences.add(patience)
+        try:
+            yield
+        finally:
+            self._patiences.discard(patience)
+
+    async def drain(self, *, serve_on_s: float, settle_s: float) -> None:
+        """Let nobody in, tell all sessions, serve them on for a while, then end them.
+
+        Frames under way are answered. Returns when all sessions have ended, at the latest after
+        serve_on_s + settle_s.
+        """
+        self.draining = True
+        for patience in self._patiences:
+            patience.reschedule(asyncio.get_running_loop().time())
+        for session in list(self.sessions.values()):
+            if session.connected:
+                session.say_goodbye(int(serve_on_s * 1000))
+            else:
+                session.finish()
+        if not await self.slots.until_free(timeout_s=serve_on_s):
+            self.finish_all()
+            await self.slots.until_free(timeout_s=settle_s)
+
+    def finish_all(self) -> None:
+        """End every session in order, because the server ends."""
+        for session in list(self.sessions.values()):
+            session.finish()
+
+    # ---- requests -------------------------------------------------------------------------------
 
     def choose_scorer(self, asked: protocol.ScorerName | None) -> protocol.ScorerName:
         """Return the scorer asked for, or the default; raises RefusedError for one not at hand."""

@@ -1,11 +1,29 @@
 """Prometheus metrics of one server, in a registry of its own. No per-session label."""
 
+from dataclasses import dataclass
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from ovoad_server.engine.engine import BatchRecord
 from ovoad_server.engine.replies import Dropped, Failed, Reply, Scored
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """What a scrape finds outside the counters."""
+
+    active: int
+    parked: int
+    slots: int
+    slots_used: int
+    waiting: int
+    capacity_fps: float
+    batch_limit: int
+    heartbeat_age_s: float
+    text_hits: int
+    text_misses: int
 
 
 class Metrics:
@@ -19,6 +37,39 @@ class Metrics:
         self.sessions = Counter("ovoad_sessions", "sessions opened", registry=self.registry)
         self.rejected = Counter(
             "ovoad_sessions_rejected", "connections refused", ["reason"], registry=self.registry
+        )
+        self.ended = Counter(
+            "ovoad_sessions_ended", "sessions ended", ["reason"], registry=self.registry
+        )
+        self.resumed = Counter(
+            "ovoad_sessions_resumed", "sessions gone on with", registry=self.registry
+        )
+        self.parked = Gauge(
+            "ovoad_sessions_parked",
+            "sessions whose connection broke and that can be resumed",
+            registry=self.registry,
+        )
+        self.slots = Gauge(
+            "ovoad_slots",
+            "sessions that there may be, by the settings and the measured cost",
+            registry=self.registry,
+        )
+        self.slots_used = Gauge("ovoad_slots_used", "slots taken", registry=self.registry)
+        self.capacity = Gauge(
+            "ovoad_capacity_frames_per_second",
+            "frames a second, by what batches were seen to cost",
+            registry=self.registry,
+        )
+        self.batch_limit = Gauge(
+            "ovoad_batch_limit_frames", "the most frames in a batch now", registry=self.registry
+        )
+        self.worker_lost = Counter(
+            "ovoad_worker_lost", "workers that died or hung", ["how"], registry=self.registry
+        )
+        self.heartbeat = Gauge(
+            "ovoad_worker_heartbeat_age_seconds",
+            "time since the worker last showed that it gets on",
+            registry=self.registry,
         )
         self.received = Counter("ovoad_frames_received", "frames received", registry=self.registry)
         self.predicted = Counter(
@@ -55,12 +106,22 @@ class Metrics:
         )
         self.model = Info("ovoad_model", "what answers", registry=self.registry)
 
-    def refresh(self, *, waiting: int, text_counts: tuple[int, int]) -> None:
+    def refresh(self, state: "ServerState") -> None:
         """Take what is counted elsewhere, before a scrape."""
-        self.waiting.set(waiting)
-        hits, misses = text_counts
-        self.text_hits.set(hits)
-        self.text_misses.set(misses)
+        self.sessions_active.set(state.active)
+        self.parked.set(state.parked)
+        self.slots.set(state.slots)
+        self.slots_used.set(state.slots_used)
+        self.waiting.set(state.waiting)
+        self.capacity.set(state.capacity_fps)
+        self.batch_limit.set(state.batch_limit)
+        self.heartbeat.set(state.heartbeat_age_s)
+        self.text_hits.set(state.text_hits)
+        self.text_misses.set(state.text_misses)
+
+    def observe_loss(self, reason: str) -> None:
+        """Count a worker that was lost."""
+        self.worker_lost.labels("hung" if reason.startswith("hung") else "died").inc()
 
     def observe_batch(self, record: BatchRecord) -> None:
         """Note the size of a batch."""

@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ovoad_server.auth import LOOPBACK
+from ovoad_server.logs import LogFormat
 
 
 def default_cache() -> Path:
@@ -58,6 +59,25 @@ class Settings(BaseSettings):
     create_timeout_s: Annotated[float, Field(gt=0)] = Field(default=10.0, description="seconds")
     idle_timeout_s: Annotated[float, Field(gt=0)] = Field(default=60.0, description="seconds")
     send_timeout_s: Annotated[float, Field(gt=0)] = Field(default=20.0, description="seconds")
+    resume_s: Annotated[float, Field(ge=0)] = Field(
+        default=30.0, description="seconds that a session outlives its broken connection; 0: none"
+    )
+    drain_s: Annotated[float, Field(gt=0)] = Field(
+        default=8.0, description="seconds from SIGTERM to the end; sessions go on for half of them"
+    )
+    worker_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        default=20.0, description="seconds for one batch, beyond which the worker counts as hung"
+    )
+    promised_fps: Annotated[float, Field(ge=0)] = Field(
+        default=4.0,
+        description="frames/s that each session can count on: one that would break this for the "
+        "others is refused; 0: no promise",
+    )
+    latency_budget_ms: Annotated[float, Field(gt=0)] = Field(
+        default=500.0,
+        description="milliseconds that a frame may take under load; bounds the batches",
+    )
+    log_format: LogFormat = Field(default="text", description="text or json, one object a line")
     max_session_s: Annotated[float, Field(gt=0)] = Field(default=24 * 3600.0, description="seconds")
     max_batch: Annotated[int, Field(ge=1)] = Field(default=16, description="frames")
     decode_threads: Annotated[int, Field(ge=1)] = 2

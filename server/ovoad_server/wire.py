@@ -1,8 +1,8 @@
 """From the engine's answers to wire messages. Knows no connection."""
 
-from collections.abc import Iterable
-
 import numpy as np
+import orjson
+from numpy.typing import NDArray
 
 from ovoad_client import protocol
 from ovoad_server.engine.events import ActionEvent
@@ -11,13 +11,29 @@ from ovoad_server.engine.replies import Dropped, Failed, Reply, Scored
 from ovoad_server.engine.session import Counts
 
 
+def to_json(reply: Reply, *, top_k: int | None) -> str:
+    """Return the wire message of one answer or event as text.
+
+    The lists of a prediction go from arrays to text, without becoming Python's floats or being
+    checked: that is what many labels cost (benchmarks/label_cost.py).
+    """
+    if not isinstance(reply, Scored) or top_k:
+        return to_message(reply, top_k=top_k).to_json()
+    fields = _prediction(reply, top_k).model_dump(exclude_none=True) | _lists(reply.scores)
+    return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+
 def to_message(
     reply: Reply, *, top_k: int | None
 ) -> protocol.Prediction | protocol.FrameDropped | protocol.Error | protocol.Event:
     """Return the wire message of one answer or event."""
     match reply:
         case Scored():
-            return _prediction(reply, top_k)
+            prediction = _prediction(reply, top_k)
+            if top_k:
+                return prediction
+            lists = {name: values.tolist() for name, values in _lists(reply.scores).items()}
+            return prediction.model_copy(update=lists)
         case Dropped():
             return protocol.FrameDropped(
                 seq=reply.seq, timestamp_ms=reply.timestamp_ms, reason=reply.reason
@@ -59,15 +75,14 @@ def closed(reason: str, counts: Counts) -> protocol.SessionClosed:
 
 
 def _prediction(scored: Scored, top_k: int | None) -> protocol.Prediction:
+    """Return a prediction with the best `top_k` labels; without top_k its lists are to be added."""
     scores = scored.scores
     window, timing = scored.window, scored.timing
     return protocol.Prediction(
         seq=scored.seq,
         timestamp_ms=scored.timestamp_ms,
         vocabulary_version=scored.vocabulary_version,
-        probabilities=None if top_k else _rounded(scores.probabilities),
         background=round(scores.background, 6),
-        similarities=None if top_k else _rounded(scores.similarities),
         top=_top(scored, top_k) if top_k else None,
         window=protocol.WindowState(
             frames=window.frames,
@@ -87,28 +102,52 @@ def _prediction(scored: Scored, top_k: int | None) -> protocol.Prediction:
     )
 
 
+def _lists(scores: Scores) -> dict[str, NDArray[np.float64]]:
+    """Return the fields that hold a number for each of C labels: [C] each."""
+    return {
+        "probabilities": _rounded(scores.probabilities),
+        "similarities": _rounded(scores.similarities),
+    }
+
+
 def _top(scored: Scored, count: int) -> list[protocol.RankedLabel]:
     scores = scored.scores
-    order = np.argsort(-scores.probabilities, kind="stable")[:count]
     return [
         protocol.RankedLabel(
             label=scored.vocabulary.labels[row],
             probability=round(float(scores.probabilities[row]), 6),
             similarity=round(float(scores.similarities[row]), 6),
         )
-        for row in order
+        for row in _best(scores.probabilities, count)
     ]
+
+
+def _best(probabilities: Float32Array, count: int) -> NDArray[np.int64]:
+    """Return the rows of the `count` highest of [C], best first; of equals the first comes first.
+
+    As a stable sort of all would give, but only what may be among them is sorted.
+    """
+    rows = np.arange(len(probabilities))
+    if count < len(rows):
+        least = np.partition(probabilities, -count)[-count]
+        rows = np.flatnonzero(probabilities >= least)
+    order = np.argsort(-probabilities[rows], kind="stable")[:count]
+    return rows[order]
 
 
 def _grouping(scores: Scores) -> protocol.Grouping | None:
     if scores.assignment is None or scores.foreground is None:
         return None
     return protocol.Grouping(
-        assignment=[_rounded(row) for row in scores.assignment],
-        foreground=_rounded(scores.foreground),
+        assignment=_rounded(scores.assignment).tolist(),
+        foreground=_rounded(scores.foreground).tolist(),
     )
 
 
-def _rounded(values: Float32Array | Iterable[float]) -> list[float]:
-    """Six decimals: finer than any meaning, a third of the bytes."""
-    return [round(value, 6) for value in np.asarray(values, np.float64).tolist()]
+def _rounded(values: Float32Array) -> NDArray[np.float64]:
+    """Six decimals: finer than any meaning, a third of the bytes.
+
+    In double precision, where rounding a float32 below 500 gives the nearest number to its decimals
+    (24 bits times 10^6 are exact), as Python's `round` does.
+    """
+    return values.astype(np.float64).round(6)

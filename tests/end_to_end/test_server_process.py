@@ -173,8 +173,14 @@ def test_signal_ends_the_server_in_order_with_a_session_open(
         client.send(protocol.pack_frame(0, 0, video[0]))
         assert isinstance(hear(client), protocol.Prediction)
         status, errors = server.stop(number)
+        goaway, last = hear(client), hear(client)
         with pytest.raises(ConnectionClosed) as closed:
             client.recv(timeout=WAIT_S)
+    assert goaway == protocol.GoAway(
+        reason="restart", time_left_ms=4000 if number == signal.SIGTERM else 0
+    )
+    assert isinstance(last, protocol.SessionClosed)
+    assert (last.reason, last.received, last.predicted) == ("restart", 1, 1)
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == protocol.CLOSE_RESTART
     assert (status, [line for line in errors.splitlines() if " INFO " not in line]) == (0, [])

@@ -10,7 +10,7 @@ from ovoad_server.engine.events import EventRule
 from ovoad_server.engine.replies import Dropped, Failed, Reply, Scored
 from ovoad_server.engine.session import Policy, Session, Words
 
-from .harness import ColourEncoder, occurs, picture, until
+from .harness import ColourEncoder, LocalWorker, occurs, picture, until
 
 
 @dataclass
@@ -49,7 +49,14 @@ class Bench:
         self.records: list[BatchRecord] = []
         self.order: list[tuple[str, int | None]] = []
         observe = observe or self.records.append
-        self.engine = Engine(detector, max_batch=max_batch, observe=observe)
+        self.worker = LocalWorker(detector)
+        self.engine = Engine(
+            self.worker,
+            open_window=detector.open_window,
+            max_batch=max_batch,
+            latency_budget_ms=1e9,
+            observe=observe,
+        )
 
     def open(
         self,

@@ -35,9 +35,11 @@ def detector(encoder: ColourEncoder) -> Detector:
 
 
 @pytest.fixture
-async def bench(detector: Detector) -> Bench:
+async def bench(detector: Detector) -> AsyncIterator[Bench]:
     """Return an engine that is not running yet; its batches hold at most 4 frames."""
-    return Bench(detector, max_batch=4)
+    bench = Bench(detector, max_batch=4)
+    yield bench
+    bench.worker.close()
 
 
 @pytest.fixture

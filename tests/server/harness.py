@@ -9,6 +9,7 @@ import json
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -24,8 +25,16 @@ from ovoad_model.arrays import Float32Array, Frame, unit
 from ovoad_model.detector import Detector
 from ovoad_server.app import create_app
 from ovoad_server.engine.engine import Engine
+from ovoad_server.engine.inference import Inference
+from ovoad_server.engine.interface import (
+    EncodedBatch,
+    ScoredBatch,
+    Vocabulary,
+    WindowView,
+    WordsRequest,
+)
 from ovoad_server.health import Health
-from ovoad_server.hub import Hub, ModelFacts
+from ovoad_server.hub import Hub
 from ovoad_server.listener import open_listener, uvicorn_config
 from ovoad_server.metrics import Metrics
 from ovoad_server.settings import Settings
@@ -39,6 +48,7 @@ EXPECTED_TYPES = (
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 NO_EVENTS = {"enter": 0.9999, "exit": 0.1, "min_duration_ms": 60_000}
 M = TypeVar("M", bound=protocol.Message)
+T = TypeVar("T")
 
 
 class ColourEncoder:
@@ -244,6 +254,7 @@ class Server:
 
     def metric(self, name: str, **labels: str) -> float:
         """Return a metric's value, 0 before its first use."""
+        self.hub.metrics.refresh(self.hub.state())
         return self.hub.metrics.registry.get_sample_value(name, labels) or 0.0
 
     @contextlib.asynccontextmanager
@@ -274,7 +285,7 @@ class Server:
     async def is_empty(self) -> None:
         """Wait until nothing of any session is left."""
         engine = self.hub.engine
-        await until(lambda: self.metric("ovoad_sessions_active") == 0)
+        await until(lambda: self.hub.slots.used == 0 and not self.hub.sessions)
         await until(lambda: engine.sessions == 0 and engine.waiting == 0)
         await until(lambda: not self.server.server_state.connections)
 
@@ -285,12 +296,60 @@ class Serve(Protocol):
     def __call__(self, **settings: object) -> "contextlib.AbstractAsyncContextManager[Server]": ...
 
 
+class LocalWorker:
+    """A worker without a process of its own, so that a test can hold and watch the model in it."""
+
+    def __init__(self, detector: Detector, *, max_pixels: int = 16_777_216) -> None:
+        self.inference = Inference(detector, decode_threads=2, max_pixels=max_pixels)
+        self.detector = detector
+        self.heartbeat_age_s = 0.0
+        self._inferring = ThreadPoolExecutor(1, "ovoad-infer")
+        self._embedding = ThreadPoolExecutor(1, "ovoad-text")
+
+    @property
+    def text_counts(self) -> tuple[int, int]:
+        return self.detector.text_counts
+
+    async def encode(self, images: Sequence[bytes]) -> EncodedBatch:
+        return await self._in_turn(lambda: self.inference.encode(images))
+
+    async def score(
+        self, views: Sequence[WindowView], vocabularies: Sequence[Vocabulary]
+    ) -> ScoredBatch:
+        return await self._in_turn(lambda: self.inference.score(views, vocabularies))
+
+    async def embed(self, words: WordsRequest) -> Vocabulary:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._embedding, self.inference.embed, words)
+
+    async def probe(self) -> Sequence[float]:
+        try:
+            return await self._in_turn(self.inference.probe)
+        except Exception as error:
+            raise RuntimeError(type(error).__name__) from error
+
+    async def until_ready(self) -> None:
+        return
+
+    async def _in_turn(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._inferring, work)
+
+    def close(self) -> None:
+        self.inference.close()
+        for pool in (self._inferring, self._embedding):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
 @contextlib.asynccontextmanager
 async def serving(detector: Detector, **given: object) -> AsyncIterator[Server]:
-    """Run a server on a free port of loopback, as __main__ does."""
-    settings = Settings(port=0, **given)  # type: ignore[arg-type]
+    """Run a server on a free port of loopback, as __main__ does but for the worker's process.
+
+    Sessions are not parked and nobody is refused by cost, unless a test asks for it.
+    """
+    settings = Settings(**{"port": 0, "resume_s": 0.0, "promised_fps": 0.0, **given})  # type: ignore[arg-type]
     hub = make_hub(detector, settings)
-    health = Health(detector)
+    assert isinstance(hub.engine.worker, LocalWorker)
+    health = Health(hub.engine.worker.inference.probe())
     listener = open_listener(settings)
     server = PromptServer(uvicorn_config(create_app(hub, health), settings))
     running = asyncio.create_task(server.serve(sockets=[listener]))
@@ -298,29 +357,24 @@ async def serving(detector: Detector, **given: object) -> AsyncIterator[Server]:
     try:
         yield Server(f"127.0.0.1:{listener.getsockname()[1]}", hub, health, server)
     finally:
+        await hub.drain(serve_on_s=0.0, settle_s=WAIT_S)
         server.stop.set()
         await asyncio.wait_for(running, WAIT_S)
+        hub.engine.worker.close()
 
 
 def make_hub(detector: Detector, settings: Settings) -> Hub:
     """Join a detector and settings as __main__ does."""
     metrics = Metrics()
+    facts = detector.facts
     engine = Engine(
-        detector, max_pixels=settings.max_pixels, observe=metrics.observe_batch, max_batch=4
+        LocalWorker(detector, max_pixels=settings.max_pixels),
+        open_window=detector.open_window,
+        observe=metrics.observe_batch,
+        max_batch=4,
+        latency_budget_ms=1e9,
     )
-    encoder = detector.encoder
-    metrics.model.info({"encoder": encoder.name, "fingerprint": encoder.fingerprint})
-    facts = ModelFacts(
-        encoder=encoder.name,
-        fingerprint=encoder.fingerprint,
-        scorers=detector.scorer_names,
-        languages=encoder.languages,
-        templates=encoder.templates,
-        background=encoder.background,
-        fps=4.0,
-        past=24,
-        neighbours=8,
-    )
+    metrics.model.info({"encoder": facts.encoder, "fingerprint": facts.fingerprint})
     return Hub(settings, engine, facts, metrics)
 
 

@@ -13,7 +13,6 @@ from ovoad_client import protocol
 from ovoad_model.detector import Detector
 from ovoad_server import health
 from ovoad_server.app import create_app
-from ovoad_server.engine.engine import Engine
 from ovoad_server.health import Health, Readiness, compare
 from ovoad_server.settings import Settings
 
@@ -297,7 +296,7 @@ async def test_stream_asked_for_over_plain_http_is_told_in_json(server: Server) 
 
 
 async def test_bad_parameter_and_fault_are_told_in_json(detector: Detector) -> None:
-    app = create_app(make_hub(detector, Settings()), Health(detector))
+    app = create_app(make_hub(detector, Settings()), Health([0.0, 1.0]))
 
     @app.get("/half/{number}")
     async def half(number: int) -> int:
@@ -332,12 +331,12 @@ async def test_picture_is_still_scored_after_bad_requests(server: Server) -> Non
 
 def test_a_scheduler_that_stopped_or_hangs_is_not_ready(detector: Detector) -> None:
     async def check() -> tuple[str, str]:
-        engine = Engine(detector)
-        stopped = await Health(detector).check(engine)
+        engine = make_hub(detector, Settings()).engine
+        stopped = await Health([0.0, 1.0]).check(engine)
         running = asyncio.create_task(engine.run())
         await asyncio.sleep(0)
         engine._busy_since_s = time.monotonic() - 11
-        hanging = await Health(detector).check(engine)
+        hanging = await Health([0.0, 1.0]).check(engine)
         running.cancel()
         assert not stopped.ready
         assert not hanging.ready

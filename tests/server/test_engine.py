@@ -1,8 +1,5 @@
 """Batches, fairness, policies and leaving, with a fake encoder that the engine can be held in."""
 
-import asyncio
-import threading
-
 import pytest
 
 from ovoad_server.engine.replies import Dropped, Scored
@@ -199,25 +196,3 @@ async def test_waiting_counts_frames_of_all_sessions(bench: Bench, encoder: Colo
         assert bench.engine.waiting == 3
         encoder.hold.set()
         await first.answers(3)
-
-
-async def test_engine_that_stops_leaves_no_thread(bench: Bench) -> None:
-    async with running(bench.engine):
-        desk = bench.open("a")
-        desk.submit(0)
-        await desk.answers(1)
-        await bench.engine.embed_vocabulary(["x"], templates=None, background=None, scorer=None)
-    await until(lambda: not [t for t in threading.enumerate() if t.name.startswith("ovoad-")])
-
-
-async def test_other_work_runs_on_the_worker_between_batches(
-    bench: Bench, encoder: ColourEncoder
-) -> None:
-    async with running(bench.engine):
-        desk = bench.open("a")
-        await hold(encoder, desk, 0)
-        work = asyncio.create_task(bench.engine.on_worker(lambda: threading.current_thread().name))
-        await asyncio.wait([work], timeout=0.01)
-        assert not work.done()
-        encoder.hold.set()
-        assert (await work).startswith("ovoad-worker")

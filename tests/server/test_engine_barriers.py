@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from ovoad_server.engine.interface import WordsRequest
 from ovoad_server.engine.session import Words
 
 from .bench import Bench, hold
@@ -45,9 +46,7 @@ async def test_embedding_of_words_holds_up_no_frames(bench: Bench, encoder: Colo
     async with running(bench.engine):
         desk = bench.open("a")
         encoder.hold_text.clear()
-        embedding = asyncio.create_task(
-            bench.engine.embed_vocabulary(["x"], templates=None, background=None, scorer=None)
-        )
+        embedding = asyncio.create_task(bench.engine.embed(WordsRequest(("x",))))
         desk.submit(0)
         await desk.answers(1)
         assert not embedding.done()

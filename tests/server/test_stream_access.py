@@ -130,7 +130,7 @@ async def test_session_above_capacity_is_told_to_come_back(serve_undisturbed: Se
                     message="found 2 sessions open, expected fewer than 2; try again later",
                     fatal=True,
                     transient=True,
-                    retry_after_ms=1000,
+                    retry_after_ms=5000,
                 )
                 assert await client.ended() == (protocol.CLOSE_CAPACITY, "capacity")
             assert server.metric("ovoad_sessions_rejected_total", reason="capacity") == 1

@@ -164,7 +164,9 @@ async def test_words_that_hurt_the_model_end_their_session_with_1011(
         await neighbour.expect(protocol.Prediction)
         await neighbour.close()
         await server.is_empty()
-    assert [r.name for r in caplog.records if r.levelno >= logging.ERROR] == ["ovoad_server.stream"]
+    place = "stream" if when == "create" else "live_session"
+    errors = [r.name for r in caplog.records if r.levelno >= logging.ERROR]
+    assert errors == [f"ovoad_server.{place}"]
 
 
 async def test_server_that_stops_closes_its_sessions_with_1012(
@@ -176,6 +178,11 @@ async def test_server_that_stops_closes_its_sessions_with_1012(
             waiting = await stack.enter_async_context(server.connect())
             await client.frame(0)
             await client.expect(protocol.Prediction)
-        assert (await client.ended())[0] == protocol.CLOSE_RESTART
-        assert (await waiting.ended())[0] == protocol.CLOSE_RESTART
+        assert await client.receive() == protocol.GoAway(reason="restart", time_left_ms=0)
+        closed = await client.expect(protocol.SessionClosed)
+        assert (closed.reason, closed.received, closed.predicted) == ("restart", 1, 1)
+        assert await client.ended() == (protocol.CLOSE_RESTART, "restart")
+        refused = await waiting.expect(protocol.Error)
+        assert (refused.code, refused.fatal, refused.transient) == ("restarting", True, True)
+        assert await waiting.ended() == (protocol.CLOSE_RESTART, "restarting")
     assert [r for r in caplog.records if r.levelno >= logging.ERROR] == []

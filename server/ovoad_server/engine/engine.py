@@ -1,8 +1,8 @@
-"""The engine: one inference worker that batches whatever sessions have waiting.
+"""The engine: batches whatever sessions have waiting and gives each frame its one answer.
 
-Knows sessions and a detector; no transport. Three places of work: the event loop schedules and
-answers, a small pool decodes, one worker thread encodes and scores. While a batch runs, frames
-gather in the mailboxes, so batches grow with load and an idle engine dispatches at once.
+Knows sessions and a worker; no transport, no model. The event loop schedules and answers, the
+worker computes. While a batch runs, frames gather in the mailboxes: batches grow with load, and an
+idle engine dispatches at once. A batch is scored while the next one's images are on their way.
 """
 
 import asyncio
@@ -11,25 +11,28 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from ovoad_server.engine.images import ImageError, decode_image
+from ovoad_server.engine.capacity import CostModel
 from ovoad_server.engine.interface import (
-    Detector,
+    EncodedBatch,
+    Failure,
     Float32Array,
-    Frame,
     Scores,
     Vocabulary,
     Window,
     WindowView,
+    WordsRequest,
+    Worker,
+    WorkerLostError,
 )
 from ovoad_server.engine.replies import Failed, Scored, Timing
 from ovoad_server.engine.session import Session, WaitingFrame
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+RESTART_WAIT_S: Final = 15.0  # for the next worker, before frames that wait for it have failed
 
 
 @dataclass(frozen=True)
@@ -49,43 +52,45 @@ class _Job:
     session: Session
     frame: WaitingFrame
     taken_s: float
-    pixels: Frame | None = None
     decode_ms: float = 0.0
-    error: Failed | None = None
+    encode_ms: float = 0.0
+    score_ms: float = 0.0
+    feature: Float32Array | None = None
     view: WindowView | None = None
     scores: Scores | None = None
+    error: Failed | None = None
     answered: bool = False
 
-
-def _blame(part: str, job: _Job, error: Exception) -> None:
-    """Log a fault while it is handled, and make it the frame's answer."""
-    log.exception("frame %d of session %s failed", job.frame.seq, job.session.session_id)
-    job.error = Failed(job.frame.seq, "internal", f"the {part} failed ({type(error).__name__})")
+    def fail(self, code: str, message: str) -> None:
+        """Make a failure the frame's answer."""
+        self.error = Failed(self.frame.seq, code, message)
 
 
 class Engine:
     """Scores the waiting frames of all sessions, in turn, batched.
 
-    `max_batch` bounds a batch; each session gives one frame a round, so nobody waits longer than
-    the batch under way plus one round. `observe` is told of every batch.
+    Each session gives one frame a round, so nobody waits longer than the batch under way plus one
+    round. A batch holds at most `max_batch` frames, and no more than are expected to be done in
+    half of `latency_budget_ms`: a frame waits for one batch and is part of the next. `observe` is
+    told of every batch.
     """
 
     def __init__(
         self,
-        detector: Detector,
+        worker: Worker,
         *,
+        open_window: Callable[[], Window],
+        cost: CostModel | None = None,
         max_batch: int = 16,
-        decode_threads: int = 2,
-        max_pixels: int = 16_777_216,
+        latency_budget_ms: float = 500.0,
         observe: Callable[[BatchRecord], None] = lambda record: None,
     ) -> None:
-        self._detector = detector
-        self._max_batch = max_batch
-        self._max_pixels = max_pixels
+        self.worker = worker
+        self.open_window = open_window
+        self.cost = cost or CostModel()
+        self._most = max_batch
+        self._latency_budget_ms = latency_budget_ms
         self._observe = observe
-        self._decoders = ThreadPoolExecutor(decode_threads, "ovoad-decode")
-        self._worker = ThreadPoolExecutor(1, "ovoad-worker")
-        self._text_worker = ThreadPoolExecutor(1, "ovoad-text")
         self._ready: deque[Session] = deque()
         self._sessions: set[Session] = set()
         self._wake = asyncio.Event()
@@ -101,10 +106,6 @@ class Engine:
     def remove(self, session: Session) -> None:
         """Forget a session; frames of it in a running batch are still answered."""
         self._sessions.discard(session)
-
-    def open_window(self) -> Window:
-        """Return an empty window for a new session."""
-        return self._detector.open_window()
 
     @property
     def sessions(self) -> int:
@@ -127,21 +128,14 @@ class Engine:
             self._ready.append(session)
         self._wake.set()
 
-    async def embed_vocabulary(
-        self,
-        labels: Sequence[str],
-        *,
-        templates: Sequence[str] | None,
-        background: Sequence[str] | None,
-        scorer: str | None,
-    ) -> Vocabulary:
-        """Embed words on the text thread, so that nobody's frames wait for them."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._text_worker,
-            lambda: self._detector.vocabulary(
-                labels, templates=templates, background=background, scorer=scorer
-            ),
-        )
+    async def embed(self, words: WordsRequest) -> Vocabulary:
+        """Embed words beside the frames; once more where the worker is lost meanwhile."""
+        try:
+            return await self.worker.embed(words)
+        except WorkerLostError:
+            async with asyncio.timeout(RESTART_WAIT_S):
+                await self.worker.until_ready()
+            return await self.worker.embed(words)
 
     @property
     def running(self) -> bool:
@@ -153,24 +147,33 @@ class Engine:
         """Seconds since the batch under way began; 0 between batches."""
         return 0.0 if self._busy_since_s is None else time.monotonic() - self._busy_since_s
 
-    async def on_worker(self, work: Callable[[], T]) -> T:
-        """Run a function on the inference worker, between batches."""
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+    @property
+    def largest_batch(self) -> int:
+        """The most frames that a batch holds now, by what batches were seen to cost."""
+        return self.cost.largest_batch(within_ms=self._latency_budget_ms / 2, at_most=self._most)
+
+    @property
+    def capacity_fps(self) -> float:
+        """Frames a second that largest batches make, by what batches were seen to cost."""
+        return self.cost.frames_per_s(self.largest_batch)
 
     async def run(self) -> None:
         """Score until cancelled."""
         self._running = True
+        scoring: asyncio.Task[None] | None = None
         try:
-            while True:
-                jobs = self._collect(time.monotonic())
-                if jobs:
-                    await self._process_safely(jobs)
-                else:
-                    await self._sleep_until_due()
+            async with asyncio.TaskGroup() as tasks:
+                while True:
+                    jobs = self._collect(time.monotonic())
+                    if not jobs:
+                        await self._sleep_until_due()
+                        continue
+                    await self._encode_safely(jobs)
+                    if scoring is not None:
+                        await scoring  # answers leave in the order of the batches
+                    scoring = tasks.create_task(self._score_safely(jobs))
         finally:
             self._running = False
-            for pool in (self._decoders, self._worker, self._text_worker):
-                pool.shutdown(wait=False, cancel_futures=True)
 
     # ---- one batch ------------------------------------------------------------------------------
 
@@ -178,7 +181,8 @@ class Engine:
         """Take one frame a session and round until the batch is full or nothing is due."""
         jobs: list[_Job] = []
         not_due: list[Session] = []
-        while self._ready and len(jobs) < self._max_batch:
+        most = self.largest_batch
+        while self._ready and len(jobs) < most:
             session = self._ready.popleft()
             if session not in self._sessions:
                 continue
@@ -200,119 +204,150 @@ class Engine:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), timeout_s)
 
-    async def _process_safely(self, jobs: list[_Job]) -> None:
-        """Answer every job of a batch, also where something fails that nobody foresaw."""
-        self._busy_since_s = time.monotonic()
+    async def _encode_safely(self, jobs: list[_Job]) -> None:
+        """Encode a batch and put its features into the sessions' windows."""
+        started_s = time.monotonic()
+        self._busy_since_s = jobs[0].taken_s
         try:
-            await self._process(jobs)
+            encoded = await self._each_or_all(jobs, self._encode)
+            for job in jobs:
+                _push(job)
+            if encoded:
+                self.cost.learn(len(jobs), (time.monotonic() - started_s) * 1000)
         except Exception:
-            log.exception("a batch of %d failed", len(jobs))
+            _fail_all("a batch of %d was not encoded", jobs)
+
+    async def _score_safely(self, jobs: list[_Job]) -> None:
+        """Score a batch that is encoded, and answer every job of it, whatever fails."""
+        try:
+            good = [job for job in jobs if job.view is not None and job.error is None]
+            await self._each_or_all(good, self._score)
+            for job in jobs:
+                self._answer(job)
+            self._observe(
+                BatchRecord(
+                    len(jobs),
+                    max(job.decode_ms for job in jobs),
+                    max(job.encode_ms for job in jobs),
+                    max(job.score_ms for job in jobs),
+                )
+            )
+        except Exception:
+            _fail_all("a batch of %d was not scored", jobs)
             for job in jobs:
                 if not job.answered:
-                    job.error = Failed(job.frame.seq, "internal", "the engine failed")
-                    self._answer(job, 0.0, 0.0)
+                    self._answer(job)
         finally:
-            self._busy_since_s = None
+            if self._busy_since_s == jobs[0].taken_s:
+                self._busy_since_s = None
 
-    async def _process(self, jobs: list[_Job]) -> None:
-        loop = asyncio.get_running_loop()
-        started_s = time.monotonic()
-        decoding: list[Awaitable[None]] = [
-            loop.run_in_executor(self._decoders, self._decode, job) for job in jobs
-        ]
-        await asyncio.gather(*decoding)
-        decode_ms = (time.monotonic() - started_s) * 1000
-        encode_ms, score_ms = await loop.run_in_executor(self._worker, self._infer, jobs)
-        for job in jobs:
-            self._answer(job, encode_ms, score_ms)
-        self._observe(BatchRecord(len(jobs), decode_ms, encode_ms, score_ms))
+    async def _each_or_all(
+        self, jobs: Sequence[_Job], work: Callable[[Sequence[_Job]], Awaitable[None]]
+    ) -> bool:
+        """Do a batch at once; where the worker is lost over it, its frames once more, one by one.
 
-    def _decode(self, job: _Job) -> None:
-        started_s = time.monotonic()
-        try:
-            job.pixels = decode_image(job.frame.image, max_pixels=self._max_pixels)
-        except ImageError as error:
-            job.error = Failed(job.frame.seq, error.code, str(error))
-        except Exception as error:  # whatever a decoder raises is that frame's answer, no more
-            _blame("decoder", job, error)
-        job.decode_ms = (time.monotonic() - started_s) * 1000
-
-    def _infer(self, jobs: list[_Job]) -> tuple[float, float]:
-        """Encode and score on the worker; returns the milliseconds of both."""
-        started_s = time.monotonic()
-        good = [job for job in jobs if job.error is None]
-        encoded = self._each_or_all(good, self._encode)
-        encoded_s = time.monotonic()
-        for job, feature in encoded:
-            session, frame = job.session, job.frame
-            if session.window_generation != frame.generation:
-                session.window.clear()
-                session.window_generation = frame.generation
-            session.window.push(frame.timestamp_ms, feature)
-            job.view = session.window.view()
-        for job, scores in self._each_or_all([job for job, _ in encoded], self._score):
-            job.scores = scores
-        return (encoded_s - started_s) * 1000, (time.monotonic() - encoded_s) * 1000
-
-    def _encode(self, jobs: Sequence[_Job]) -> Sequence[Float32Array]:
-        return list(self._detector.encode([job.pixels for job in jobs if job.pixels is not None]))
-
-    def _score(self, jobs: Sequence[_Job]) -> Sequence[Scores]:
-        return self._detector.score(
-            [job.view for job in jobs], [job.frame.words.vocabulary for job in jobs]
-        )
-
-    def _each_or_all(
-        self, jobs: Sequence[_Job], work: Callable[[Sequence[_Job]], Sequence[T]]
-    ) -> list[tuple[_Job, T]]:
-        """Do a batch at once; where it fails, one by one, so that a bad item fails alone.
-
-        Catches everything: whatever a model raises becomes that frame's answer.
+        So a frame that kills the worker fails alone. Tells whether all went well at once.
         """
         if not jobs:
-            return []
+            return True
         try:
-            return list(zip(jobs, work(jobs), strict=True))
-        except Exception as error:
-            if len(jobs) == 1:
-                _blame("model", jobs[0], error)
-                return []
-            log.warning("a batch of %d failed, trying its frames one by one", len(jobs))
-            return [pair for job in jobs for pair in self._each_or_all([job], work)]
+            await work(jobs)
+            return True
+        except WorkerLostError as lost:
+            log.warning(
+                "a batch of %d was lost (%s), trying its frames one by one", len(jobs), lost
+            )
+        for index, job in enumerate(jobs):
+            try:
+                async with asyncio.timeout(RESTART_WAIT_S):
+                    await self.worker.until_ready()
+                await work([job])
+            except WorkerLostError as lost:
+                job.fail("internal", f"{lost} over this frame; another is started")
+            except TimeoutError:
+                for waiting in jobs[index:]:
+                    waiting.fail("internal", "the worker was lost and is not back yet")
+                break
+        return False
 
-    def _answer(self, job: _Job, encode_ms: float, score_ms: float) -> None:
+    async def _encode(self, jobs: Sequence[_Job]) -> None:
+        batch: EncodedBatch = await self.worker.encode([job.frame.image for job in jobs])
+        for job, feature, decode_ms in zip(jobs, batch.features, batch.decode_ms, strict=True):
+            job.decode_ms, job.encode_ms = decode_ms, batch.encode_ms
+            if isinstance(feature, Failure):
+                job.fail(feature.code, feature.message)
+            else:
+                job.feature = feature
+        if batch.limit is not None:
+            self._most = min(self._most, batch.limit)
+
+    async def _score(self, jobs: Sequence[_Job]) -> None:
+        views = [job.view for job in jobs if job.view is not None]
+        words = [job.frame.words.vocabulary for job in jobs]
+        batch = await self.worker.score(views, [each for each in words if each is not None])
+        for job, scores in zip(jobs, batch.scores, strict=True):
+            job.score_ms = batch.score_ms
+            if isinstance(scores, Failure):
+                job.fail(scores.code, scores.message)
+            else:
+                job.scores = scores
+
+    def _answer(self, job: _Job) -> None:
         """Send a frame's one answer; a session that fails to take it harms no other."""
         job.answered = True
         try:
             if job.error is not None:
                 job.session.answer(job.error)
                 return
-            scored = self._scored(job, encode_ms, score_ms)
+            scored = _scored(job)
             job.session.answer(scored)
             job.session.follow_events(job.frame, scored)
         except Exception:
-            log.exception(
-                "frame %d of session %s was not answered", job.frame.seq, job.session.session_id
-            )
+            log.exception("frame %d of a session was not answered", job.frame.seq)
 
-    def _scored(self, job: _Job, encode_ms: float, score_ms: float) -> Scored:
-        frame = job.frame
-        assert job.scores is not None
-        assert job.view is not None
-        assert frame.words.vocabulary is not None
-        return Scored(
-            frame.seq,
-            frame.timestamp_ms,
-            frame.words.version,
-            frame.words.vocabulary,
-            job.scores,
-            job.view.state,
-            Timing(
-                queue=(job.taken_s - frame.received_s) * 1000,
-                decode=job.decode_ms,
-                encode=encode_ms,
-                score=score_ms,
-                total=(time.monotonic() - frame.received_s) * 1000,
-            ),
-            job.session.backlog,
-        )
+
+def _push(job: _Job) -> None:
+    """Put a frame's feature, if it has one, into its session's window; keep the view."""
+    session, frame = job.session, job.frame
+    if job.feature is None:
+        return
+    try:
+        if session.window_generation != frame.generation:
+            session.window.clear()
+            session.window_generation = frame.generation
+        session.window.push(frame.timestamp_ms, job.feature)
+        job.view = session.window.view()
+    except Exception:  # a fault in one window is that frame's answer, no more
+        log.exception("frame %d did not fit into its window", frame.seq)
+        job.fail("internal", "the engine failed")
+
+
+def _fail_all(text: str, jobs: Sequence[_Job]) -> None:
+    """Log what nobody foresaw; frames without an answer fail."""
+    log.exception(text, len(jobs))
+    for job in jobs:
+        if not job.answered and job.error is None:
+            job.fail("internal", "the engine failed")
+
+
+def _scored(job: _Job) -> Scored:
+    frame = job.frame
+    assert job.scores is not None
+    assert job.view is not None
+    assert frame.words.vocabulary is not None
+    return Scored(
+        frame.seq,
+        frame.timestamp_ms,
+        frame.words.version,
+        frame.words.vocabulary,
+        job.scores,
+        job.view.state,
+        Timing(
+            queue=(job.taken_s - frame.received_s) * 1000,
+            decode=job.decode_ms,
+            encode=job.encode_ms,
+            score=job.score_ms,
+            total=(time.monotonic() - frame.received_s) * 1000,
+        ),
+        job.session.counts.unanswered - 1,
+    )

@@ -1,7 +1,8 @@
 """What the engine needs of a model, as protocols. Knows none in particular."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,8 +73,59 @@ class Scores(Protocol):
     def foreground(self) -> Float32Array | None: ...
 
 
+ScorerName = Literal["frame", "average", "cluster", "ovoad"]
+
+
+class DetectorFacts(Protocol):
+    """What a server tells of its model."""
+
+    @property
+    def encoder(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def scorers(self) -> tuple[ScorerName, ...]:
+        """The default first."""
+
+    @property
+    def languages(self) -> tuple[str, ...]: ...
+
+    @property
+    def templates(self) -> tuple[str, ...]: ...
+
+    @property
+    def background(self) -> tuple[str, ...]: ...
+
+    @property
+    def feature_width(self) -> int: ...
+
+    @property
+    def fps(self) -> float:
+        """Of the window's grid."""
+
+    @property
+    def past(self) -> int: ...
+
+    @property
+    def neighbours(self) -> int: ...
+
+
 class Detector(Protocol):
     """Frames to features, windows and words to scores. `score` takes what the others gave."""
+
+    @property
+    def facts(self) -> "DetectorFacts":
+        """What it is."""
+
+    @property
+    def least_side(self) -> int:
+        """Pixels that a frame's shorter side needs; larger images may be decoded smaller."""
+
+    @property
+    def text_counts(self) -> tuple[int, int]:
+        """Texts found in the cache and texts embedded anew, so far."""
 
     def vocabulary(
         self,
@@ -89,3 +141,81 @@ class Detector(Protocol):
     def encode(self, frames: Sequence[Frame]) -> Float32Array: ...
 
     def score(self, views: Sequence[Any], vocabularies: Sequence[Any]) -> Sequence[Scores]: ...
+
+
+# ---- the worker ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WordsRequest:
+    """What to look for, as a user asks for it."""
+
+    labels: tuple[str, ...]
+    templates: tuple[str, ...] | None = None
+    background: tuple[str, ...] | None = None
+    scorer: str | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why one item of a batch has no result; `code` is the wire's error code."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class EncodedBatch:
+    """A feature [F] or a failure for each of B images, and the milliseconds that they took.
+
+    limit: the most frames that the device has room for at once, None if all fitted.
+    """
+
+    features: Sequence[Float32Array | Failure]
+    decode_ms: Sequence[float]
+    encode_ms: float
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """Scores or a failure for each of B windows, and the milliseconds that they took."""
+
+    scores: Sequence[Scores | Failure]
+    score_ms: float
+
+
+class WorkerLostError(Exception):
+    """The worker died or was stopped because it hung, before it answered."""
+
+
+class Worker(Protocol):
+    """Where the model runs. Every call raises WorkerLostError when the worker is lost meanwhile.
+
+    encode, score and probe take their turn one after the other; embed runs beside them.
+    """
+
+    async def encode(self, images: Sequence[bytes]) -> EncodedBatch:
+        """Decode and encode B images."""
+
+    async def score(
+        self, views: Sequence[WindowView], vocabularies: Sequence[Vocabulary]
+    ) -> ScoredBatch:
+        """Score B windows, each against its own words, which `embed` gave."""
+
+    async def embed(self, words: WordsRequest) -> Vocabulary:
+        """Embed a user's words; raises RuntimeError for what the model raises."""
+
+    async def probe(self) -> Sequence[float]:
+        """Return the similarities of the golden images to the golden sentences."""
+
+    async def until_ready(self) -> None:
+        """Wait until calls are answered again."""
+
+    @property
+    def text_counts(self) -> tuple[int, int]:
+        """Texts found in the cache and texts embedded anew, as last told."""
+
+    @property
+    def heartbeat_age_s(self) -> float:
+        """Seconds since the worker last showed that it lives and gets on."""

@@ -1,0 +1,33 @@
+"""How the server and its worker log: lines for people, or one JSON object a line for programs."""
+
+import json
+import logging
+import time
+from typing import Literal
+
+LogFormat = Literal["text", "json"]
+_TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a record: time (UTC, RFC 3339), level, logger, message, exception if any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line."""
+        whole_s = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        entry = {
+            "time": f"{whole_s}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False)
+
+
+def configure_logs(log_format: str) -> None:
+    """Send all records of level INFO and above to standard error in this format."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if log_format == "json" else logging.Formatter(_TEXT))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
