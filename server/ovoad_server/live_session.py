@@ -16,7 +16,7 @@ from ovoad_server.engine.session import Session, Words
 from ovoad_server.hub import Hub
 from ovoad_server.outbox import Outbox
 from ovoad_server.refusals import RefusedError
-from ovoad_server.wire import closed, to_message
+from ovoad_server.wire import closed, to_json
 
 log = logging.getLogger(__name__)
 
@@ -292,13 +292,13 @@ class LiveSession:
 
     # ---- what the client hears ------------------------------------------------------------------
 
-    def _say(self, message: protocol.Message, *, seq: int | None = None) -> None:
-        self.outbox.put(message.to_json(), seq=seq)
+    def _say(self, message: protocol.Message) -> None:
+        self.outbox.put(message.to_json())
 
     def _take_reply(self, reply: Reply) -> None:
         self._hub.metrics.observe_reply(reply)
         seq = reply.seq if isinstance(reply, Scored | Dropped | Failed) else None
-        self._say(to_message(reply, top_k=self._top_k), seq=seq)
+        self.outbox.put(to_json(reply, top_k=self._top_k), seq=seq)
         if isinstance(reply, Failed):
             self._stop_after_many_bad()
 
