@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from ovoad_client.notices import FramesLost, Reconnected, Reconnecting, StreamMessage
 from ovoad_client.protocol import (
     DropReason,
     Error,
     Event,
     FrameDropped,
     Prediction,
-    ServerMessage,
     SessionCreated,
     VocabularyUpdated,
     WindowState,
@@ -69,12 +69,14 @@ class Board:
         self.predicted = 0
         self.dropped: Counter[DropReason] = Counter()
         self.errors: deque[Error] = deque(maxlen=3)
+        self.lost = 0
+        self.reconnecting: Reconnecting | None = None  # while there is no connection
         self.backlog = 0
         self._histories: dict[str, History] = {}
         self._background_history = History()
         self._arrivals: deque[tuple[float, float]] = deque(maxlen=512)  # (s, latency ms)
 
-    def update(self, message: ServerMessage, *, latency_ms: float | None = None) -> None:
+    def update(self, message: StreamMessage, *, latency_ms: float | None = None) -> None:
         """Take in one message; latency_ms is that of the prediction in it."""
         match message:
             case Prediction():
@@ -84,10 +86,15 @@ class Board:
             case Event():
                 self._update_event(message)
             case VocabularyUpdated():
-                self.labels = message.labels
-                self.vocabulary_version = message.vocabulary_version
-                self.probabilities.clear()
-                self._histories.clear()
+                self._take_words(message.labels, message.vocabulary_version)
+            case SessionCreated():
+                self._begin_again(message)
+            case Reconnecting():
+                self.reconnecting = message
+            case Reconnected():
+                self.reconnecting = None
+            case FramesLost():
+                self.lost += len(message.seqs)
             case Error():
                 self.errors.append(message)
             case _:
@@ -138,6 +145,21 @@ class Board:
         else:
             self.active.pop(event.label, None)
 
+    def _begin_again(self, created: SessionCreated) -> None:
+        """Take in the session of a new connection; a fresh one knows of no event under way."""
+        self.created = created
+        if not created.resumed:
+            self.active.clear()
+            self.window = None
+            self._take_words(created.labels, created.vocabulary_version)
+
+    def _take_words(self, labels: list[str], version: int) -> None:
+        self.vocabulary_version = version
+        self.probabilities.clear()
+        if labels != self.labels:
+            self.labels = labels
+            self._histories.clear()
+
     def _recent(self) -> list[tuple[float, float]]:
         since = time.monotonic() - RATE_S
         return [arrival for arrival in self._arrivals if arrival[0] >= since]
@@ -176,6 +198,35 @@ def describe_event(event: Event) -> str:
         return f"{text} (lasted {(event.timestamp_ms - event.start_ms) / 1000:.2f} s)"
     since = "" if event.start_ms is None else f", since {event.start_ms / 1000:.2f} s"
     return f"{text} ({event.probability:.2f}{since})"
+
+
+def describe_notice(notice: Reconnecting | Reconnected | FramesLost) -> str:
+    """Return e.g. "connection broke, reconnecting in 0.3 s (…)"."""
+    match notice:
+        case Reconnecting(attempt=1):
+            return f"connection broke, reconnecting in {notice.wait_s:.1f} s ({notice.why})"
+        case Reconnecting():
+            wait = f"attempt {notice.attempt} in {notice.wait_s:.1f} s"
+            return f"no connection yet, {wait} ({notice.why})"
+        case Reconnected(resumed=True):
+            return f"resumed, {_count(len(notice.sent_again), 'frame')} sent again"
+        case Reconnected():
+            again = f"; {_count(len(notice.sent_again), 'frame')} sent again"
+            text = "fresh session, the window warms up again"
+            return text + (again if notice.sent_again else "")
+        case FramesLost():
+            return f"{_count(len(notice.seqs), 'frame')} lost: {_ranges(notice.seqs)}"
+
+
+def _ranges(seqs: Sequence[int]) -> str:
+    """Return e.g. "3, 7-9"."""
+    runs: list[tuple[int, int]] = []
+    for seq in seqs:
+        if runs and seq == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], seq)
+        else:
+            runs.append((seq, seq))
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 def _count(number: int, noun: str) -> str:

@@ -44,11 +44,15 @@ class UnauthorisedError(ClientError):
 
 
 class RefusedError(ClientError):
-    """The server answered with an error; `code` is the wire's."""
+    """The server answered with an error; `code` is the wire's, and so is `retry_after_ms`."""
 
-    def __init__(self, code: ErrorCode, message: str) -> None:
-        super().__init__(f"server refused: {message} ({code})")
+    def __init__(self, code: ErrorCode, message: str, *, retry_after_ms: int | None = None) -> None:
+        found = "server refused"
+        if code == "superseded":
+            found = "another client took the session over"
+        super().__init__(f"{found}: {message} ({code})")
         self.code: ErrorCode = code
+        self.retry_after_ms = retry_after_ms
 
 
 class BrokenError(ClientError):

@@ -5,9 +5,16 @@ import time
 from types import TracebackType
 from typing import Final, TextIO
 
-from ovoad_client.board import Board, describe_event, describe_speed, describe_window
+from ovoad_client.board import (
+    Board,
+    describe_event,
+    describe_notice,
+    describe_speed,
+    describe_window,
+)
 from ovoad_client.counts import describe_drops
-from ovoad_client.protocol import Error, Event, GoAway, ServerMessage
+from ovoad_client.notices import FramesLost, Reconnected, Reconnecting, StreamMessage
+from ovoad_client.protocol import Error, Event, GoAway
 
 LINE_EVERY_S: Final = 1.0
 LABELS_SHOWN: Final = 4
@@ -39,7 +46,7 @@ class LineView:
             self._due_s = now_s + LINE_EVERY_S
             self.say(board_line(board, duration_ms=self._duration_ms))
 
-    def tell(self, message: ServerMessage) -> None:
+    def tell(self, message: StreamMessage) -> None:
         """Print what must not wait for the next line."""
         text = describe_message(message)
         if text is not None:
@@ -50,7 +57,7 @@ class LineView:
         print(text, file=self._out, flush=True)
 
 
-def describe_message(message: ServerMessage) -> str | None:
+def describe_message(message: StreamMessage) -> str | None:
     """Return the line of a message that a person should see at once, or None."""
     match message:
         case Event():
@@ -60,6 +67,8 @@ def describe_message(message: ServerMessage) -> str | None:
             return f"error {message.code}{place}: {message.message}"
         case GoAway():
             return f"the server leaves in {message.time_left_ms / 1000:.1f} s: {message.reason}"
+        case Reconnecting() | Reconnected() | FramesLost():
+            return describe_notice(message)
         case _:
             return None
 
@@ -78,6 +87,8 @@ def board_line(board: Board, *, duration_ms: float | None = None) -> str:
         f"drops: {describe_drops(board.dropped)}",
         f"window: {describe_window(board.window)}",
     ]
+    if board.lost:
+        parts.insert(-1, f"lost: {board.lost}")
     return " | ".join(parts)
 
 

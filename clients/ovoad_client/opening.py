@@ -16,6 +16,7 @@ from ovoad_client.errors import (
     UsageError,
 )
 from ovoad_client.protocol import (
+    CLOSE_PROTOCOL,
     Error,
     EventSettings,
     Policy,
@@ -85,13 +86,25 @@ async def open_session(
     except ConnectionClosed as error:
         raise explain_close(error, socket, key_given=key_given) from error
     except ProtocolError as error:
-        raise BrokenError(f"found a server message out of contract: {error}") from error
+        raise contract_error(error) from error
     if tap is not None:
         tap(text)
     if isinstance(message, Error) and message.code == "unauthorised":
         raise UnauthorisedError(server_name(socket), key_given=key_given)
     if isinstance(message, Error):
-        raise RefusedError(message.code, message.message)
+        raise RefusedError(message.code, message.message, retry_after_ms=message.retry_after_ms)
     if not isinstance(message, SessionCreated):
-        raise BrokenError(f"found {message.type} as the first message, expected session.created")
+        raise BrokenError(
+            f"found {message.type} as the first message, expected session.created",
+            close_code=CLOSE_PROTOCOL,
+        )
+    if message.resumed and message.next_seq is None:
+        raise contract_error("found a resumed session.created without next_seq")
     return message
+
+
+def contract_error(reason: object) -> BrokenError:
+    """Return the error of a server that breaks the wire contract; connecting again is no help."""
+    return BrokenError(
+        f"found a server message out of contract: {reason}", close_code=CLOSE_PROTOCOL
+    )

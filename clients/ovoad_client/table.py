@@ -12,7 +12,8 @@ from rich.text import Text
 from ovoad_client.board import Board, describe_event, describe_speed, describe_window
 from ovoad_client.counts import describe_drops
 from ovoad_client.lines import describe_message, describe_position
-from ovoad_client.protocol import Event, ServerMessage
+from ovoad_client.notices import StreamMessage
+from ovoad_client.protocol import Event
 
 BAR_WIDTH: Final = 24
 ROWS_AROUND_LABELS: Final = 16  # heading, background, status and events
@@ -47,8 +48,8 @@ class TableView:
         drawn = render(board, duration_ms=self._duration_ms, most_labels=rows)
         self._live.update(drawn, refresh=True)
 
-    def tell(self, message: ServerMessage) -> None:
-        """Print errors above the table; events are in it."""
+    def tell(self, message: StreamMessage) -> None:
+        """Print errors and breaks above the table; events are in it."""
         text = None if isinstance(message, Event) else describe_message(message)
         if text is not None:
             self.say(text)
@@ -122,8 +123,12 @@ def _progress(board: Board, duration_ms: float) -> Table:
 
 def _status(board: Board, duration_ms: float | None) -> str:
     rate, latency = describe_speed(board)
-    return (
+    lost = f" · lost: {board.lost}" if board.lost else ""
+    text = (
         f"{describe_position(board.timestamp_ms, duration_ms)} · {rate} · "
-        f"latency p50 {latency} · dropped: {describe_drops(board.dropped)}\n"
+        f"latency p50 {latency} · dropped: {describe_drops(board.dropped)}{lost}\n"
         f"window: {describe_window(board.window)}"
     )
+    if board.reconnecting is not None:
+        text += f"\nno connection, reconnecting (attempt {board.reconnecting.attempt})"
+    return text

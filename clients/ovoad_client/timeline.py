@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from ovoad_client.board import label_probabilities
+from ovoad_client.notices import StreamMessage
 from ovoad_client.protocol import (
     Event,
     Prediction,
-    ServerMessage,
     SessionCreated,
     VocabularyUpdated,
 )
@@ -76,7 +76,7 @@ class Timeline:
         self._open: dict[str, int] = {}
         self._last_ms: int | None = None
 
-    def update(self, message: ServerMessage) -> None:
+    def update(self, message: StreamMessage) -> None:
         """Take in one message."""
         match message:
             case Prediction():
@@ -84,9 +84,10 @@ class Timeline:
             case Event():
                 self._push_event(message)
             case VocabularyUpdated():
-                self._version_labels = {message.vocabulary_version: message.labels}
-                known = set(self.labels)
-                self.labels += [label for label in message.labels if label not in known]
+                self._take_words(message.labels, message.vocabulary_version)
+            case SessionCreated(resumed=False):
+                self._close_open_spans()
+                self._take_words(message.labels, message.vocabulary_version)
             case _:
                 pass
 
@@ -136,6 +137,19 @@ class Timeline:
         if not kept:
             return [None for _ in times_ms]
         return [min(kept, key=lambda item: abs(item[0] - wanted))[1] for wanted in times_ms]
+
+    def _take_words(self, labels: list[str], version: int) -> None:
+        self._version_labels = {version: labels}
+        known = set(self.labels)
+        self.labels += [label for label in labels if label not in known]
+
+    def _close_open_spans(self) -> None:
+        """End what was under way at the last answer: a fresh session knows nothing of it."""
+        self._spans += [
+            Span(span.label, span.start_ms, span.end_ms, False)
+            for span in self.spans[len(self._spans) :]
+        ]
+        self._open.clear()
 
     def _push_point(self, message: Prediction) -> None:
         labels = self._version_labels.get(message.vocabulary_version, ())

@@ -17,6 +17,7 @@ from ovoad_client.lines import LineView
 from ovoad_client.plot import check_plotting
 from ovoad_client.protocol import EventSettings, Policy, ScorerName
 from ovoad_client.reading import Pace
+from ovoad_client.reconnecting import Reconnect
 from ovoad_client.sources import DEFAULT_MAX_SIDE, VideoSource, open_source
 from ovoad_client.watching import View, WatchOptions, summary_lines, watch
 
@@ -62,6 +63,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--duration", type=_positive, metavar="SECONDS", help="stop after that")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write every message, JSON lines")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the timeline, e.g. out.png")
+    parser.add_argument(
+        "--no-reconnect", action="store_true", help="end at the first break of the connection"
+    )
     parser.add_argument("--no-table", action="store_true", help="print lines, not a live table")
     return parser
 
@@ -112,6 +116,7 @@ def options_from(arguments: argparse.Namespace) -> WatchOptions:
         duration_s=arguments.duration,
         save=arguments.save,
         plot=arguments.plot,
+        reconnect=None if arguments.no_reconnect else Reconnect(),
     )
 
 

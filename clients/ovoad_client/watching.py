@@ -14,26 +14,29 @@ from types import TracebackType
 from typing import Final, Protocol
 
 from ovoad_client.board import Board
-from ovoad_client.client import Stream, connect
+from ovoad_client.client import connect
 from ovoad_client.counts import describe_drops
 from ovoad_client.errors import BrokenError, ClientError
 from ovoad_client.interrupts import Interrupts
+from ovoad_client.notices import StreamMessage
 from ovoad_client.plot import PlotError, draw_timeline
 from ovoad_client.protocol import (
     DropReason,
     EventSettings,
     Policy,
     ScorerName,
-    ServerMessage,
     SessionClosed,
     VocabularyUpdated,
 )
 from ovoad_client.reading import Keep, Pace, SourceReader
+from ovoad_client.reconnecting import Reconnect
 from ovoad_client.recording import Recording
 from ovoad_client.sources import DEFAULT_MAX_SIDE, JPEG_QUALITY, VideoSource, sent_size
+from ovoad_client.stream import Stream
 from ovoad_client.timeline import Timeline
 
 REFRESH_S: Final = 0.125
+_RECONNECT: Final = Reconnect()
 
 
 class View(Protocol):
@@ -48,7 +51,7 @@ class View(Protocol):
         /,
     ) -> None: ...
     def refresh(self, board: Board) -> None: ...
-    def tell(self, message: ServerMessage) -> None: ...
+    def tell(self, message: StreamMessage) -> None: ...
     def say(self, text: str) -> None: ...
 
 
@@ -70,6 +73,7 @@ class WatchOptions:
     duration_s: float | None = None
     save: Path | None = None
     plot: Path | None = None
+    reconnect: Reconnect | None = _RECONNECT  # after a break; None: never
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,9 @@ class WatchSummary:
     wall_s: float
     first_prediction_s: float | None
     failure: ClientError | None  # why it did not end well
+    lost: int = 0  # frames that a break swallowed
+    sent_again: int = 0
+    reconnects: int = 0
 
 
 @dataclass
@@ -136,6 +143,9 @@ async def watch(
         wall_s=wall_s,
         first_prediction_s=progress.first_prediction_s,
         failure=progress.failures[0] if progress.failures else None,
+        lost=stream.counts.lost,
+        sent_again=stream.counts.sent_again,
+        reconnects=stream.counts.reconnects,
     )
 
 
@@ -162,9 +172,16 @@ def summary_lines(summary: WatchSummary) -> list[str]:
         f"{summary.sent} frames sent in {summary.wall_s:.1f} s: {summary.predicted} predictions, "
         f"dropped: {describe_drops(summary.dropped)}, errors: {summary.errors}"
     )
+    if summary.lost:
+        text += f", lost: {summary.lost}"
     if summary.skipped:
         text += f"; {summary.skipped} more skipped before sending, to keep up with the source"
     lines = [text]
+    if summary.reconnects:
+        times = "once" if summary.reconnects == 1 else f"{summary.reconnects} times"
+        lines.append(
+            f"reconnected {times}; frames sent again: {summary.sent_again}, lost: {summary.lost}"
+        )
     if summary.latencies_ms:
         median, p99 = percentile(summary.latencies_ms, 50), percentile(summary.latencies_ms, 99)
         lines.append(
@@ -197,6 +214,7 @@ def _connect(
         events=options.events,
         api_key=options.api_key,
         tap=tap,
+        reconnect=options.reconnect,
     )
 
 

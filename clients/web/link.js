@@ -1,13 +1,14 @@
 /**
- * Keep a session alive: connect, hand on its messages, and after a break connect again with back-off.
+ * Keep a page's session alive: connect, hand on its messages, begin anew where the page asks for it.
  * Knows no page; says honestly what it is doing.
  */
 
 import { StreamError, connect } from "./ovoad.js";
+import { delayMs } from "./reconnecting.js";
 
 /** @typedef {import("./ovoad.js").Options} Options */
 /** @typedef {import("./ovoad.js").Stream} Stream */
-/** @typedef {import("./protocol.js").ServerMessage} ServerMessage */
+/** @typedef {import("./stream.js").StreamMessage} StreamMessage */
 /** @typedef {import("./protocol.js").SessionCreated} SessionCreated */
 
 /**
@@ -18,20 +19,7 @@ import { StreamError, connect } from "./ovoad.js";
  *   | {is: "closed", why: string}} LinkState untilMs on the clock of performance.now()
  */
 
-const FIRST_DELAY_MS = 500;
-const LONGEST_DELAY_MS = 15_000;
-
-/**
- * Milliseconds to wait before an attempt: doubling, spread by a quarter so that a crowd of pages does
- * not come back at one instant.
- * @param {number} attempt 1 for the first after a break
- * @param {number} [retryAfterMs] what the server asked for
- * @param {number} [random] 0 to 1
- */
-export function delayMs(attempt, retryAfterMs = 0, random = Math.random()) {
-  const doubled = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** (attempt - 1));
-  return Math.max(retryAfterMs, doubled * (0.75 + 0.5 * random));
-}
+const RECONNECT = { firstMs: 500, longestMs: 15_000, giveUpMs: Infinity }; // a person is watching
 
 export class Link {
   /** @type {Stream | undefined} */ #stream;
@@ -43,7 +31,7 @@ export class Link {
    * @param {string} url
    * @param {() => Options} options asked anew for each session, so that it begins with today's words
    * @param {{state: (state: LinkState) => void, created: (created: SessionCreated) => void,
-   *   message: (message: ServerMessage) => void}} listener
+   *   message: (message: StreamMessage) => void}} listener
    */
   constructor(url, options, listener) {
     this.url = url;
@@ -59,32 +47,30 @@ export class Link {
   /** Run until stopped, closed by the server in order, or refused. */
   async run() {
     let attempt = 0;
-    let wasLive = false;
-    /** @type {SessionCreated | undefined} */
-    let last;
     while (!this.#stopped) {
       this.listener.state({ is: "connecting", attempt });
       try {
-        const resume = last && { token: last.resume_token };
-        const stream = await connect(this.url, { ...this.options(), resume });
+        const stream = await connect(this.url, { ...this.options(), reconnect: RECONNECT });
         if (this.#stopped) return stream.abort();
-        last = stream.created;
-        wasLive = true;
+        attempt = 0;
         this.#stream = stream;
         this.listener.created(stream.created);
         this.listener.state({ is: "live" });
-        const why = await this.#listen(stream, () => (attempt = 0));
-        if (this.#stopped) return;
-        if (!this.#restarting) return this.listener.state({ is: "closed", why });
-        this.#restarting = false;
-        last = undefined;
+        const why = await this.#listen(stream);
+        if (!this.#stopped) this.listener.state({ is: "closed", why });
+        return;
       } catch (error) {
         this.#stream = undefined;
         if (!(error instanceof StreamError)) throw error;
         if (this.#stopped) return;
-        if (!error.retryable) return this.#refused(error);
-        attempt += 1;
-        await this.#wait(attempt, error, wasLive);
+        if (this.#restarting) {
+          this.#restarting = false;
+        } else if (error.retryable) {
+          attempt += 1;
+          await this.#wait(attempt, error);
+        } else {
+          return this.#refused(error);
+        }
       }
     }
   }
@@ -92,20 +78,35 @@ export class Link {
   /**
    * Hand on messages until the session ends; returns the reason.
    * @param {Stream} stream
-   * @param {() => void} onPrediction
    */
-  async #listen(stream, onPrediction) {
+  async #listen(stream) {
     let why = "closed";
     try {
       for await (const message of stream) {
-        if (message.type === "prediction") onPrediction();
         if (message.type === "session.closed") why = message.reason;
         this.listener.message(message);
+        this.#follow(message);
       }
     } finally {
       this.#stream = undefined;
     }
     return why;
+  }
+
+  /**
+   * Tell of breaks.
+   * @param {StreamMessage} message
+   */
+  #follow(message) {
+    if (message.type === "client.reconnecting") {
+      const { attempt, why } = message;
+      const untilMs = performance.now() + message.wait_ms;
+      this.listener.state({ is: "waiting", attempt, why, untilMs, wasLive: true });
+    } else if (message.type === "session.created") {
+      this.listener.created(message);
+    } else if (message.type === "client.reconnected") {
+      this.listener.state({ is: "live" });
+    }
   }
 
   /** @param {StreamError} error */
@@ -117,12 +118,11 @@ export class Link {
   /**
    * @param {number} attempt
    * @param {StreamError} error
-   * @param {boolean} wasLive
    */
-  async #wait(attempt, error, wasLive) {
-    const wait = delayMs(attempt, error.retryAfterMs);
+  async #wait(attempt, error) {
+    const wait = delayMs(attempt, error.retryAfterMs, Math.random(), RECONNECT);
     const untilMs = performance.now() + wait;
-    this.listener.state({ is: "waiting", attempt, why: error.message, untilMs, wasLive });
+    this.listener.state({ is: "waiting", attempt, why: error.message, untilMs, wasLive: false });
     await new Promise((resolve) => {
       const timer = setTimeout(resolve, wait);
       this.#wake = () => {
@@ -135,6 +135,7 @@ export class Link {
   /** Try again at once instead of waiting. */
   retryNow() {
     this.#wake?.();
+    this.#stream?.retryNow();
   }
 
   /** Begin a new session now, with today's options. */

@@ -289,7 +289,7 @@ async function togglePause() {
   } else {
     await video.play();
     run.resume();
-    views.status.show(run.link.stream ? { is: "live" } : { is: "connecting", attempt: 0 });
+    views.status.show(run.link.stream?.connected ? { is: "live" } : { is: "connecting", attempt: 0 });
   }
 }
 
@@ -328,6 +328,7 @@ function listen() {
   similarities.addEventListener("change", () => {
     document.body.classList.toggle("similarities", similarities.checked);
   });
+  addEventListener("pagehide", stop);
   listenForDrops();
 }
 

@@ -6,7 +6,7 @@ import { Link } from "./link.js";
 
 /** @typedef {import("./source.js").Source} Source */
 /** @typedef {import("./link.js").LinkState} LinkState */
-/** @typedef {import("./protocol.js").ServerMessage} ServerMessage */
+/** @typedef {import("./stream.js").StreamMessage} StreamMessage */
 /** @typedef {import("./protocol.js").SessionCreated} SessionCreated */
 /** @typedef {import("./protocol.js").Prediction} Prediction */
 /** @typedef {import("./ovoad.js").Options} Options */
@@ -57,7 +57,8 @@ export class Run {
       message: (message) => this.#take(message),
     });
     this.#pinging = setInterval(() => {
-      this.link.stream?.ping().catch(() => {}); // a broken session is told by its own end
+      const { stream } = this.link;
+      if (stream?.connected) stream.ping().catch(() => {}); // a broken session is told by its own end
     }, PING_EVERY_MS);
   }
 
@@ -124,7 +125,6 @@ export class Run {
     if (state.is !== "live") {
       this.views.words.clear();
       this.views.leader("", 0);
-      if (state.is === "waiting") this.views.events.endAll(this.lastMs);
     }
     this.page.state(state);
   }
@@ -132,8 +132,10 @@ export class Run {
   /** @param {SessionCreated} created */
   #created(created) {
     this.created = created;
-    this.#labels = new Map([[created.vocabulary_version, created.labels]]);
-    if (!created.resumed) {
+    if (created.resumed) {
+      this.#labels.set(created.vocabulary_version, created.labels); // older ones may be replayed
+    } else {
+      this.#labels = new Map([[created.vocabulary_version, created.labels]]);
       this.#frames.clear();
       this.views.events.endAll(this.lastMs);
       this.views.window.reset(created.window);
@@ -147,7 +149,7 @@ export class Run {
   #send(picture) {
     const stream = this.link.stream;
     const behind =
-      !stream ||
+      !stream?.connected ||
       stream.bufferedBytes > MOST_BUFFERED_BYTES ||
       stream.unanswered >= MOST_UNANSWERED;
     this.lastMs = picture.timestampMs;
@@ -156,7 +158,7 @@ export class Run {
     this.views.speed.sent();
   }
 
-  /** @param {ServerMessage} message */
+  /** @param {StreamMessage} message */
   #take(message) {
     const { views } = this;
     const seq = "seq" in message ? message.seq : undefined;
@@ -174,6 +176,8 @@ export class Run {
         return this.#takeEvent(message);
       case "goaway":
         return views.status.notice(`The server will close soon: ${message.reason}.`);
+      case "client.frames_lost":
+        return views.speed.lost(message.seqs.length);
       case "error":
         if (message.seq !== undefined) views.status.notice(`A frame was refused: ${message.message}`);
     }

@@ -3,7 +3,7 @@
 import { find, make } from "./dom.js";
 
 /** @typedef {import("./protocol.js").Prediction} Prediction */
-/** @typedef {import("./protocol.js").ServerMessage} ServerMessage */
+/** @typedef {import("./stream.js").StreamMessage} StreamMessage */
 /** @typedef {{atMs: number, prediction: Prediction, roundTripMs: number}} Answer */
 
 const SPAN_MS = 5000;
@@ -12,7 +12,7 @@ const COLOURS = ["none", "action-1", "action-5", "action-0", "action-2"];
 
 export class Speed {
   /** @type {Answer[]} */ #answers = [];
-  #counts = { sent: 0, predicted: 0, errors: 0, unsent: 0 };
+  #counts = { sent: 0, predicted: 0, errors: 0, lost: 0, unsent: 0 };
   #dropped = { busy: 0, rate: 0, stale: 0 };
   #parts = STAGES.map((_, index) => {
     const part = make("span", "stage-part");
@@ -36,7 +36,7 @@ export class Speed {
   /** Forget everything. */
   clear() {
     this.#answers = [];
-    this.#counts = { sent: 0, predicted: 0, errors: 0, unsent: 0 };
+    this.#counts = { sent: 0, predicted: 0, errors: 0, lost: 0, unsent: 0 };
     this.#dropped = { busy: 0, rate: 0, stale: 0 };
     this.show();
   }
@@ -52,7 +52,15 @@ export class Speed {
   }
 
   /**
-   * @param {ServerMessage} message
+   * Count frames that a break swallowed.
+   * @param {number} count
+   */
+  lost(count) {
+    this.#counts.lost += count;
+  }
+
+  /**
+   * @param {StreamMessage} message
    * @param {number | undefined} sentAtMs of its frame, on the clock of performance.now()
    */
   take(message, sentAtMs) {
@@ -99,7 +107,7 @@ export class Speed {
   }
 
   #showCounts() {
-    const { sent, predicted, errors, unsent } = this.#counts;
+    const { sent, predicted, errors, lost, unsent } = this.#counts;
     const { busy, rate, stale } = this.#dropped;
     const dropped = busy + rate + stale;
     const reasons = Object.entries(this.#dropped).filter(([, count]) => count);
@@ -107,6 +115,7 @@ export class Speed {
     const parts = [`${sent} frames sent`, `${predicted} predicted`];
     parts.push(`${dropped} dropped${why && ` (${why})`}`);
     if (errors) parts.push(`${errors} refused`);
+    if (lost) parts.push(`${lost} lost`);
     if (unsent) parts.push(`${unsent} held back`);
     write("counts", sent || unsent ? parts.join(" · ") : "");
   }

@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from ovoad_client.board import Board, History, describe_window
-from ovoad_client.lines import LineView, board_line
+from ovoad_client.lines import LineView, board_line, describe_message
+from ovoad_client.notices import FramesLost, Notice, Reconnected, Reconnecting
 from ovoad_client.protocol import (
     Error,
     Event,
@@ -157,3 +158,61 @@ def test_table_hides_labels_for_which_there_is_no_room(
     console.print(render(board, most_labels=4))
     assert isinstance(console.file, io.StringIO)
     assert "26 more labels, less likely now" in console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("notice", "text"),
+    [
+        (
+            Reconnecting("connection to host broke", 1, 0.26),
+            "connection broke, reconnecting in 0.3 s (connection to host broke)",
+        ),
+        (
+            Reconnecting("the server is full", 3, 1.04),
+            "no connection yet, attempt 3 in 1.0 s (the server is full)",
+        ),
+        (Reconnected(True, ()), "resumed, 0 frames sent again"),
+        (Reconnected(True, (7,)), "resumed, 1 frame sent again"),
+        (Reconnected(False, ()), "fresh session, the window warms up again"),
+        (
+            Reconnected(False, (7, 8)),
+            "fresh session, the window warms up again; 2 frames sent again",
+        ),
+        (FramesLost((3, 7, 8, 9, 12)), "5 frames lost: 3, 7-9, 12"),
+    ],
+)
+def test_breaks_are_told_as_lines(notice: Notice, text: str) -> None:
+    assert describe_message(notice) == text
+
+
+def test_break_and_lost_frames_are_in_the_table(board: Board) -> None:
+    def shown() -> str:
+        console = Console(file=io.StringIO(), width=100)
+        with console.capture() as capture:
+            console.print(render(board))
+        return capture.get()
+
+    assert "lost" not in shown()
+    board.update(Reconnecting("broke", 2, 0.5))
+    board.update(FramesLost((3, 4)))
+    assert "no connection, reconnecting (attempt 2)" in shown()
+    assert "lost: 2" in shown()
+    assert "lost: 2" in board_line(board)
+    board.update(Reconnected(True, ()))
+    assert "reconnecting" not in shown()
+
+
+def test_resumed_session_goes_on_and_a_fresh_one_begins_anew(
+    board: Board, predict: MakePrediction, created: SessionCreated
+) -> None:
+    board.update(predict(0, 0, [0.1, 0.2]))
+    board.update(Event(kind="start", label="waving", timestamp_ms=0, probability=0.7, start_ms=0))
+    board.update(created.model_copy(update={"resumed": True, "next_seq": 1}))
+    assert board.probabilities == {"waving": 0.1, "jumping": 0.2}
+    assert "waving" in board.active
+    board.update(created)
+    assert board.probabilities == {}
+    assert board.active == {}
+    assert board.window is None
+    board.update(predict(1, 40, [0.3, 0.3]))
+    assert board.probabilities == {"waving": 0.3, "jumping": 0.3}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import ovoad_client.client as client_module
+from ovoad_client import stream as stream_module
 from ovoad_client.client import Stream, connect
 from ovoad_client.errors import (
     BrokenError,
@@ -19,12 +19,12 @@ from ovoad_client.errors import (
     UnreachableError,
     UsageError,
 )
+from ovoad_client.notices import StreamMessage
 from ovoad_client.protocol import (
     Error,
     EventSettings,
     FrameDropped,
     Prediction,
-    ServerMessage,
     SessionClosed,
     VocabularyUpdated,
 )
@@ -39,7 +39,7 @@ IMAGE = b"\xff\xd8 not looked at by the fake server"
 async def test_every_frame_is_answered_and_the_counts_agree(server: FakeServer) -> None:
     server.drop_every, server.fail_on = 4, 1
     texts: list[str] = []
-    messages: list[ServerMessage] = []
+    messages: list[StreamMessage] = []
     async with connect(server.url, LABELS, tap=texts.append) as stream:
         for index in range(8):
             assert await stream.send(IMAGE, timestamp_ms=index * 40) == index
@@ -249,7 +249,7 @@ async def test_an_unexpected_first_message_is_told(server: FakeServer) -> None:
 
 async def test_a_connection_closed_in_the_middle_is_told(server: FakeServer) -> None:
     server.break_after = 1
-    async with connect(server.url, LABELS) as stream:
+    async with connect(server.url, LABELS, reconnect=None) as stream:
         await stream.send(IMAGE, timestamp_ms=0)
         await stream.send(IMAGE, timestamp_ms=1)
         with pytest.raises(
@@ -282,7 +282,7 @@ async def test_a_session_that_the_server_ends_is_read_to_its_end(server: FakeSer
 
 async def test_silence_is_not_waited_for_without_end(server: FakeServer) -> None:
     server.silent = True
-    async with connect(server.url, LABELS, timeout_s=0.05) as stream:
+    async with connect(server.url, LABELS, timeout_s=0.05, reconnect=None) as stream:
         await stream.send(IMAGE, timestamp_ms=0)
         with pytest.raises(SilenceError, match=r"waited 0\.05 s for an answer to frame 0"):
             [message async for message in stream]
@@ -291,7 +291,7 @@ async def test_silence_is_not_waited_for_without_end(server: FakeServer) -> None
 async def test_unread_messages_are_bounded_and_the_error_says_so(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "MAX_UNREAD_MESSAGES", 2)
+    monkeypatch.setattr(stream_module, "MAX_UNREAD_MESSAGES", 2)
 
     async def send_all(stream: Stream) -> None:
         for index in range(20):

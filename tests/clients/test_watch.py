@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
 from collections import Counter
@@ -16,17 +17,21 @@ from ovoad_client import watch as watch_module
 from ovoad_client.board import Board
 from ovoad_client.errors import BrokenError, UnreachableError
 from ovoad_client.interrupts import Interrupts
+from ovoad_client.lines import LineView
+from ovoad_client.notices import StreamMessage
 from ovoad_client.protocol import (
     EventSettings,
     Prediction,
-    ServerMessage,
     SessionClosed,
     SessionCreated,
 )
+from ovoad_client.reconnecting import Reconnect
 from ovoad_client.recording import read_recording
 from ovoad_client.sources import open_source
 from ovoad_client.watch import build_parser, options_from, parse_events
 from ovoad_client.watching import WatchOptions, WatchSummary, percentile, summary_lines, watch
+
+from .scripted import AT_ONCE, LABELS, Peer, playing
 
 if TYPE_CHECKING:
     from tests.clients.conftest import FakeServer, MakeVideo
@@ -36,7 +41,7 @@ class KeepingView:
     """A view that keeps what it was given."""
 
     def __init__(self) -> None:
-        self.told: list[ServerMessage] = []
+        self.told: list[StreamMessage] = []
         self.said: list[str] = []
         self.refreshed = 0
 
@@ -49,7 +54,7 @@ class KeepingView:
     def refresh(self, board: Board) -> None:
         self.refreshed += 1
 
-    def tell(self, message: ServerMessage) -> None:
+    def tell(self, message: StreamMessage) -> None:
         self.told.append(message)
 
     def say(self, text: str) -> None:
@@ -133,13 +138,47 @@ async def test_a_server_that_goes_in_the_middle_is_told_and_nothing_is_lost(
 ) -> None:
     server.break_after = 4
     save, plot = tmp_path / "out.jsonl", tmp_path / "out.png"
-    options = WatchOptions(url=server.url, labels=["waving"], pace="fast", save=save, plot=plot)
+    options = WatchOptions(
+        url=server.url, labels=["waving"], pace="fast", save=save, plot=plot, reconnect=None
+    )
     summary = await run(make_video(frames=12), options)
     assert isinstance(summary.failure, BrokenError)
     assert "fault in the server (1011)" in str(summary.failure)
     assert summary.predicted == 4
     assert sum(isinstance(message, Prediction) for message in read_recording(save)) == 4
     assert plot.exists()
+
+
+async def test_breaks_are_told_and_a_lossless_video_is_predicted_whole(
+    make_video: MakeVideo,
+) -> None:
+    async def breaks(peer: Peer) -> None:
+        await peer.open()
+        await peer.expect_frames(0, 1, 2)
+        await peer.predict(0)
+        await peer.cut()
+
+    async def begins_anew(peer: Peer) -> None:
+        await peer.open()
+        await peer.expect_frames(1, 2)
+        await peer.predict(1, 2)
+        await peer.end(received=2, predicted=2)
+
+    shown = io.StringIO()
+    async with playing(breaks, begins_anew) as server:
+        options = WatchOptions(
+            url=server.url, labels=LABELS, policy="lossless", pace="fast", reconnect=AT_ONCE
+        )
+        source = open_source(str(make_video(frames=3)))
+        summary = await watch(source, options, LineView(out=shown), Interrupts())
+    host = server.url.split("/")[2]
+    why = f"connection to {host} broke; frames with no answer: 2"
+    assert f"connection broke, reconnecting in 0.0 s ({why})" in shown.getvalue()
+    assert "fresh session, the window warms up again; 2 frames sent again" in shown.getvalue()
+    assert "warning" not in shown.getvalue()
+    assert summary.failure is None
+    assert (summary.sent, summary.predicted, summary.lost) == (3, 3, 0)
+    assert "reconnected once; frames sent again: 2, lost: 0" in summary_lines(summary)
 
 
 async def test_a_session_that_the_server_ends_is_told(
@@ -185,6 +224,12 @@ async def test_second_interrupt_does_not_wait() -> None:
 async def test_no_server_is_told(make_video: MakeVideo) -> None:
     with pytest.raises(UnreachableError, match="start it with: ovoad serve"):
         await run(make_video(), WatchOptions(url="127.0.0.1:1", labels=["waving"]))
+
+
+def test_reconnecting_can_be_switched_off() -> None:
+    parse = build_parser().parse_args
+    assert options_from(parse(["0", "--labels", "a"])).reconnect == Reconnect()
+    assert options_from(parse(["0", "--labels", "a", "--no-reconnect"])).reconnect is None
 
 
 def test_labels_may_be_given_several_at_once_and_several_times() -> None:
@@ -272,4 +317,24 @@ def test_summary_tells_all_counts() -> None:
         "10 frames sent in 1.2 s: 8 predictions, dropped: busy 2, errors: 0; 2 more skipped before "
         "sending, to keep up with the source",
         "latency from sending to prediction: median 20.0 ms, p99 30.0 ms",
+    ]
+
+
+def test_summary_tells_lost_frames() -> None:
+    summary = WatchSummary(
+        sent=10,
+        skipped=0,
+        predicted=7,
+        dropped=Counter(),
+        errors=0,
+        latencies_ms=[],
+        wall_s=1.0,
+        first_prediction_s=0.5,
+        failure=None,
+        lost=3,
+        reconnects=2,
+    )
+    assert summary_lines(summary) == [
+        "10 frames sent in 1.0 s: 7 predictions, dropped: none, errors: 0, lost: 3",
+        "reconnected 2 times; frames sent again: 0, lost: 3",
     ]

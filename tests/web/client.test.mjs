@@ -9,7 +9,8 @@ import { test } from "node:test";
 import { StreamError, connect, streamAddress, unpackFrame } from "../../clients/web/ovoad.js";
 
 const golden = (name) => JSON.parse(readFileSync(new URL(`../golden/${name}`, import.meta.url)));
-const created = { ...golden("server.session.created.json"), resumed: false, next_seq: undefined };
+const grant = { ...golden("server.session.created.json"), policy: "realtime" };
+const created = { ...grant, resumed: false, next_seq: undefined };
 const prediction = golden("server.prediction.json");
 const url = process.env.OVOAD_URL;
 const live = { skip: url ? false : "OVOAD_URL names no server" };
@@ -51,9 +52,18 @@ async function open(options = {}) {
   const opening = connect("host:8000", { labels: ["waving"], WebSocket: PlayedSocket, ...options });
   const socket = PlayedSocket.last;
   await settle();
-  socket.say(created);
+  socket.say({ ...created, policy: options.policy ?? "realtime" });
   return { stream: await opening, socket };
 }
+
+/** Wait for the next connection to say session.create; returns its socket and what it said. */
+async function nextSocket(old) {
+  while (PlayedSocket.last === old || !PlayedSocket.last.sent.length) await settle();
+  return { socket: PlayedSocket.last, create: JSON.parse(PlayedSocket.last.sent[0]) };
+}
+
+const sentFrames = (socket) =>
+  socket.sent.filter((data) => typeof data !== "string").map((data) => unpackFrame(data).seq);
 
 const settle = () => new Promise((resolve) => setTimeout(resolve));
 
@@ -156,7 +166,7 @@ for (const [code, retryable] of [
   [4401, false],
 ]) {
   test(`close code ${code} ${retryable ? "invites" : "does not invite"} to come back`, async () => {
-    const { stream, socket } = await open();
+    const { stream, socket } = await open({ reconnect: false });
     const reading = readAll(stream);
     socket.hangUp(code);
     assert.equal((await failure(reading)).retryable, retryable);
@@ -174,6 +184,123 @@ test("a message that breaks the contract ends the stream", async () => {
   const reading = readAll(stream);
   socket.say({ ...prediction, background: "none" });
   assert.match((await failure(reading)).message, /prediction.background: found "none"/);
+});
+
+const AT_ONCE = { firstMs: 0 };
+const event = golden("server.event.json");
+
+test("lossless sends again in order what the server lacks, and tells nothing twice", async () => {
+  const { stream, socket } = await open({ policy: "lossless", reconnect: AT_ONCE });
+  const reading = readAll(stream);
+  for (const seq of [0, 1, 2]) stream.sendFrame(new Uint8Array([seq]), seq);
+  const update = stream.updateVocabulary({ labels: ["sitting"] });
+  stream.sendFrame(new Blob(["3"]), 3);
+  for (const message of [{ ...prediction, seq: 0 }, { ...prediction, seq: 2 }, event]) {
+    socket.say(message);
+  }
+  socket.hangUp(1006);
+  assert.equal(stream.connected, false);
+  const { socket: next, create } = await nextSocket(socket);
+  assert.deepEqual(create.resume, { token: created.resume_token, last_seq: 0 });
+  const resumed = { ...created, policy: "lossless", resumed: true, next_seq: 3, resume_token: "new" };
+  for (const message of [resumed, { ...prediction, seq: 2 }, event, { ...prediction, seq: 1 }]) {
+    next.say(message); // in one turn, as a WebSocket of node hands on what came in one packet
+  }
+  await settle();
+  assert.deepEqual(sentFrames(next), [3]);
+  assert.equal(JSON.parse(next.sent[1]).type, "vocabulary.update");
+  const updated = golden("server.vocabulary.updated.json");
+  next.say({ ...updated, labels: ["sitting"] });
+  assert.deepEqual((await update).labels, ["sitting"]);
+  next.say({ ...prediction, seq: 3 });
+  const closing = stream.close();
+  next.say(golden("server.session.closed.json"));
+  next.hangUp(1000);
+  await closing;
+  const messages = await reading;
+  const answers = messages.filter(({ type }) => type === "prediction").map(({ seq }) => seq);
+  assert.deepEqual(answers, [0, 2, 1, 3]);
+  assert.equal(messages.filter(({ type }) => type === "event").length, 1);
+  const notice = messages.find(({ type }) => type === "client.reconnected");
+  assert.deepEqual(notice, { type: "client.reconnected", resumed: true, sent_again: [3] });
+  assert.equal(stream.created.resume_token, "new");
+});
+
+test("realtime names the frames that are lost; a fresh session has the newest words", async () => {
+  const { stream, socket } = await open({ reconnect: AT_ONCE });
+  const reading = readAll(stream);
+  const updated = { ...golden("server.vocabulary.updated.json"), labels: ["sitting"] };
+  const update = stream.updateVocabulary({ labels: ["sitting"], background: ["a room"] });
+  socket.say(updated);
+  await update;
+  for (const seq of [0, 1]) stream.sendFrame(new Uint8Array(1), seq);
+  socket.say({ type: "goaway", reason: "restart", time_left_ms: 10 });
+  socket.say({ ...prediction, seq: 0 });
+  socket.say({ ...golden("server.session.closed.json"), reason: "restart" });
+  socket.hangUp(1012, "restart");
+  const full = await nextSocket(socket);
+  full.socket.say({ ...golden("server.error.json"), code: "restarting", retry_after_ms: 5 });
+  full.socket.hangUp(1012);
+  const { socket: next, create } = await nextSocket(full.socket);
+  assert.deepEqual(create.vocabulary, { labels: ["sitting"], background: ["a room"] });
+  next.say({ ...created, labels: ["sitting"] });
+  stream.sendFrame(new Uint8Array(1), 2);
+  await settle();
+  assert.deepEqual(sentFrames(next), [2]);
+  next.say({ type: "error", code: "superseded", message: "gone", fatal: true, transient: false });
+  next.hangUp(1008);
+  const error = await failure(reading);
+  assert.equal(error.message, "another client took the session over: gone");
+  assert.deepEqual([error.code, error.retryable], ["superseded", false]);
+});
+
+test("notices come in order, and every frame ends once", async () => {
+  const { stream, socket } = await open({ reconnect: AT_ONCE });
+  const messages = [];
+  const reading = (async () => {
+    for await (const message of stream) messages.push(message);
+  })();
+  stream.sendFrame(new Uint8Array(1), 0);
+  socket.hangUp(1011);
+  const { socket: next } = await nextSocket(socket);
+  next.say(created);
+  stream.sendFrame(new Uint8Array(1), 1);
+  next.hangUp(4401);
+  const error = await failure(reading);
+  assert.equal(error.closeCode, 4401);
+  assert.deepEqual(
+    messages.map(({ type, seqs }) => [type, seqs]),
+    [
+      ["client.reconnecting", undefined],
+      ["session.created", undefined],
+      ["client.reconnected", undefined],
+      ["client.frames_lost", [0]],
+      ["client.frames_lost", [1]],
+    ],
+  );
+});
+
+test("a server that stays away is given up in time, with the last reason", async () => {
+  const reconnect = { firstMs: 1, longestMs: 1000, giveUpMs: 10 };
+  const { stream, socket } = await open({ reconnect });
+  const reading = readAll(stream);
+  socket.hangUp(1006);
+  const busy = setInterval(() => PlayedSocket.last !== socket && PlayedSocket.last.hangUp(1006), 1);
+  const error = await failure(reading);
+  clearInterval(busy);
+  assert.match(error.message, /^gave up reconnecting after \d+ attempts? in .* s: connection broken$/);
+});
+
+test("silence where an answer is due is a break; close() without a connection tries once", async () => {
+  const { stream, socket } = await open({ timeoutMs: 5, reconnect: { firstMs: 100_000 } });
+  const reading = readAll(stream);
+  stream.sendFrame(new Uint8Array(1), 0);
+  while (stream.connected) await settle();
+  const closing = stream.close();
+  const { socket: next } = await nextSocket(socket);
+  next.hangUp(1006);
+  assert.equal((await failure(closing)).message, "connection broken");
+  await failure(reading);
 });
 
 test("a live server answers every frame, takes new words, closes in order", live, async () => {

@@ -6,7 +6,7 @@ import { freeColour } from "../../clients/web/colours.js";
 import { clock, toCsv, toJson, toSrt } from "../../clients/web/export.js";
 import { Frames } from "../../clients/web/frames.js";
 import { Grid } from "../../clients/web/grid.js";
-import { delayMs } from "../../clients/web/link.js";
+import { delayMs } from "../../clients/web/reconnecting.js";
 
 const recording = {
   source: "door camera",
@@ -70,11 +70,11 @@ test("the grid fills, keeps gaps, and moves on", () => {
 });
 
 test("back-off doubles to a limit, is spread, and heeds the server", () => {
-  assert.equal(delayMs(1, 0, 0.5), 500);
-  assert.equal(delayMs(4, 0, 0.5), 4000);
-  assert.equal(delayMs(40, 0, 0.5), 15_000);
-  assert.equal(delayMs(1, 0, 0), 375);
-  assert.equal(delayMs(1, 9000, 0), 9000);
+  assert.equal(delayMs(1, 0, 0.5), 250);
+  assert.equal(delayMs(4, 0, 0.5), 2000);
+  assert.equal(delayMs(40, 0, 0.5), 8000);
+  assert.equal(delayMs(1, 0, 0), 187.5);
+  assert.equal(delayMs(1, 9000, 0), 9187.5);
 });
 
 test("a new row takes the colour that is used least", () => {

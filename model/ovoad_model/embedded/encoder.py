@@ -8,10 +8,10 @@ from typing import Final
 import numpy as np
 
 from ovoad_model.arrays import Float32Array, Frame, unit
+from ovoad_model.embedded.frames import FrameNetwork
 from ovoad_model.embedded.joint_space import DEVIATION, JointSpace, load_joint_space
 from ovoad_model.embedded.language import english_warning
-from ovoad_model.embedded.preprocess import square_batch
-from ovoad_model.embedded.runtime import Network, Runtime, load_network
+from ovoad_model.embedded.runtime import Runtime, load_network
 from ovoad_model.embedded.sentences import SentenceEncoder, load_tokenizer
 from ovoad_model.embedded.shipped import ASSETS, open_shipped
 
@@ -49,7 +49,7 @@ class EmbeddedEncoder:
     """
 
     fingerprint: str
-    image_net: Network
+    image_net: FrameNetwork
     sentences: SentenceEncoder
     joint: JointSpace
     name: str = "embedded"
@@ -70,7 +70,9 @@ class EmbeddedEncoder:
         tokenizer = load_tokenizer(str(shipped.path("tokenizer.json")))
         return cls(
             fingerprint=shipped.fingerprint,
-            image_net=load_network(shipped.path("image.onnx"), runtime=runtime, threads=threads),
+            image_net=FrameNetwork(
+                shipped.path("image.onnx"), size=INPUT_SIZE, runtime=runtime, threads=threads
+            ),
             sentences=SentenceEncoder(tokenizer, text_net),
             joint=load_joint_space(shipped.path("joint.npz")),
         )
@@ -89,8 +91,7 @@ class EmbeddedEncoder:
         """Encode B frames straight into the joint space: [B, D], unit norm."""
         if not frames:
             return np.empty((0, self.feature_width), np.float32)
-        logits = self.image_net(square_batch(frames, size=self.input_size))
-        return self.joint.place_frames(logits)
+        return self.joint.place_frames(self.image_net(frames))
 
     def project(self, features: Float32Array) -> Float32Array:
         """Scale features [.., D] to unit norm: they are in the joint space already."""
