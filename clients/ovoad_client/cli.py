@@ -23,7 +23,7 @@ SUMMARIES: Final[Mapping[str, str]] = {
     "features": "write the frame features of a folder of videos",
     "captions": "convert annotations to timed captions",
     "train": "train the scorer ovoad",
-    "bench": "measure speed and size on this machine",
+    "bench": "load a server, tell frames/s, latency and capacity",
     "encoders": "list the encoders that can be named",
 }
 # Whose libraries a command needs; commands that need more than the bare install say so here.
