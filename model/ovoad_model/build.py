@@ -1,5 +1,6 @@
 """From names to objects: encoders, scorers and the detector that joins them."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -7,7 +8,12 @@ from ovoad_model.detector import Detector
 from ovoad_model.embedded import EmbeddedEncoder
 from ovoad_model.embedded.runtime import Runtime
 from ovoad_model.encoder import Encoder
-from ovoad_model.errors import MissingWeightsError, UnknownEncoderError, UnknownRuntimeError
+from ovoad_model.errors import (
+    MissingRuntimeError,
+    MissingWeightsError,
+    UnknownEncoderError,
+    UnknownRuntimeError,
+)
 from ovoad_model.scorers import (
     Scorer,
     ScorerName,
@@ -18,6 +24,9 @@ from ovoad_model.scorers import (
 from ovoad_model.text_cache import TextCache
 
 ENCODERS: Final = ("embedded",)
+OPEN_CLIP: Final = "open_clip:"
+"""What the names of the other encoders begin with: open_clip:MODEL/TAG (docs/encoders.md)."""
+
 RUNTIMES: Final[dict[str, Runtime]] = {
     "auto": "onnxruntime",  # level with OpenVINO in speed (docs/embedded.md)
     "onnxruntime": "onnxruntime",
@@ -25,13 +34,28 @@ RUNTIMES: Final[dict[str, Runtime]] = {
 }
 
 
-def build_encoder(name: str, *, runtime: str = "auto") -> Encoder:
-    """Load the encoder of this name; raises UnknownEncoderError."""
+def build_encoder(name: str, *, runtime: str = "auto", cache: Path | None = None) -> Encoder:
+    """Load the encoder of this name; raises UnknownEncoderError and other ModelErrors.
+
+    cache is the folder for what an open_clip encoder exports and measures (~/.cache/ovoad).
+    """
+    if name.startswith(OPEN_CLIP):
+        return _build_open_clip(name, runtime, cache)
     if name not in ENCODERS:
-        raise UnknownEncoderError(name, ENCODERS)
+        raise UnknownEncoderError(name, (*ENCODERS, "open_clip:MODEL/TAG"))
     if runtime not in RUNTIMES:
         raise UnknownRuntimeError(runtime, tuple(RUNTIMES))
     return EmbeddedEncoder.load(runtime=RUNTIMES[runtime])
+
+
+def _build_open_clip(name: str, runtime: str, cache: Path | None) -> Encoder:
+    """Bring torch: only where such an encoder is asked for."""
+    for package in ("torch", "open_clip"):
+        if find_spec(package) is None:
+            raise MissingRuntimeError("'ovoad[model]'")
+    from ovoad_model.open_clip_encoder.encoder import load_encoder
+
+    return load_encoder(name, runtime=runtime, cache=cache)
 
 
 def build_detector(
@@ -41,29 +65,38 @@ def build_detector(
     weights: Path | None = None,
     runtime: str = "auto",
     cache: Path | None = None,
+    frames: bool = True,
 ) -> Detector:
     """Join an encoder, every scorer at hand and a text cache (on disk in `cache`, if given).
 
-    The default scorer is `ovoad` where trained weights are given, else `average`.
+    frames: whether frames will be encoded; then what runs the encoder is made now, and an export
+    or a trial does not wait for the first of them. The default scorer is `ovoad` where trained
+    weights are given, else `average`.
     """
     if scorer == "ovoad" and weights is None:
         raise MissingWeightsError
-    loaded = build_encoder(encoder, runtime=runtime)
-    texts = TextCache(None if cache is None else cache / "texts.sqlite3")
+    loaded = build_encoder(encoder, runtime=runtime, cache=cache)
+    load_images = getattr(loaded, "load_images", None)  # open_clip's alone have one
+    if frames and load_images is not None:
+        load_images()
     default = scorer or ("average" if weights is None else "ovoad")
-    scorers = _scorers(loaded, weights)
+    scorers, adapters = _scorers(loaded, weights)
+    texts = TextCache(None if cache is None else cache / "texts.sqlite3", adapters=adapters)
     scorers.sort(key=lambda each: each.name != default)
     return Detector(loaded, scorers, text_cache=texts)
 
 
-def _scorers(encoder: Encoder, weights: Path | None) -> list[Scorer]:
+def _scorers(encoder: Encoder, weights: Path | None) -> tuple[list[Scorer], str]:
+    """Make every scorer at hand; tell the fingerprint of trained text adapters, "" without."""
     scorers: list[Scorer] = [
         average_scorer(encoder),
         frame_scorer(encoder),
         cluster_scorer(encoder),
     ]
-    if weights is not None:
-        from ovoad_model.network.scorer import load_scorer  # brings torch: only where asked for
+    if weights is None:
+        return scorers, ""
+    from ovoad_model.network.scorer import load_scorer  # brings torch: only where asked for
 
-        scorers.append(load_scorer(weights, encoder))
-    return scorers
+    text_model = getattr(encoder, "text_model", None)  # open_clip's alone have one
+    trained = load_scorer(weights, encoder, text_model=text_model)
+    return [*scorers, trained], trained.text_adapters

@@ -42,8 +42,13 @@ class TextCache:
         *,
         memory_entries: int = MEMORY_ENTRIES,
         disk_bytes: int = DISK_BYTES,
+        adapters: str = "",
     ) -> None:
-        """Use a file, or with None memory alone."""
+        """Use a file, or with None memory alone.
+
+        adapters: fingerprint of what was put on the encoder's text side since its own was taken.
+        """
+        self._adapters = adapters
         self.hits = 0
         self.misses = 0
         self._memory: OrderedDict[bytes, Float32Array] = OrderedDict()
@@ -53,7 +58,7 @@ class TextCache:
 
     def embed(self, encoder: TextEncoder, texts: Sequence[str]) -> Float32Array:
         """Embed C texts, the unknown ones in one call of the encoder: [C, D]."""
-        keys = [key_of(encoder.fingerprint, text) for text in texts]
+        keys = [key_of(encoder.fingerprint + self._adapters, text) for text in texts]
         with self._lock:
             known = self._find(list(dict.fromkeys(keys)))
         unknown = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}

@@ -3,14 +3,21 @@
 Knows encoders by their interface alone; embedding goes through a cache that it is given.
 """
 
+import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from ovoad_model.arrays import Float32Array, unit
 from ovoad_model.encoder import Encoder
 from ovoad_model.scorers import Scorer
+
+LOGGER: Final = logging.getLogger(__name__)
+LABELS_AT_ONCE: Final = 128
+PROGRESS_S: Final = 5.0
 
 EmbedText = Callable[[Sequence[str]], Float32Array]
 """Sentences, C of them, to unit vectors [C, D]; usually an encoder behind a cache."""
@@ -53,7 +60,19 @@ def build_vocabulary(
 def embed_labels(
     labels: Sequence[str], templates: Sequence[str], embed_text: EmbedText
 ) -> Float32Array:
-    """Embed each label as the unit mean of its T prompts' unit vectors: [C, D]."""
-    prompts = [template.replace("{}", label) for label in labels for template in templates]
-    vectors = embed_text(prompts)
-    return unit(vectors.reshape(len(labels), len(templates), -1).mean(axis=1))
+    """Embed each label as the unit mean of its T prompts' unit vectors: [C, D].
+
+    Some labels at a time, so that the prompts' vectors take no memory that grows with C; the log
+    says every 5 s how far it is.
+    """
+    parts: list[Float32Array] = []
+    said_s = time.monotonic()
+    for start in range(0, len(labels), LABELS_AT_ONCE):
+        some = labels[start : start + LABELS_AT_ONCE]
+        prompts = [template.replace("{}", label) for label in some for template in templates]
+        vectors = embed_text(prompts).reshape(len(some), len(templates), -1)
+        parts.append(unit(vectors.mean(axis=1)))
+        if time.monotonic() - said_s > PROGRESS_S:
+            said_s = time.monotonic()
+            LOGGER.info("embedded %d of %d labels", start + len(some), len(labels))
+    return np.concatenate(parts)

@@ -41,7 +41,7 @@ NETWORK = NetworkConfig(
 @pytest.fixture
 def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What `ovoad train` needs to train a tiny network on the made-up world."""
-    monkeypatch.setattr(commands, "build_encoder", lambda name: WORLD)
+    monkeypatch.setattr(commands, "build_encoder", lambda name, **_: WORLD)
     videos = WORLD.training_videos()
     (tmp_path / "features").mkdir()
     for video in videos:

@@ -84,6 +84,7 @@ def _add_split_tool(command: argparse.ArgumentParser) -> None:
 
 def _add_shared(command: argparse.ArgumentParser, *, scorer: str) -> None:
     command.add_argument("--encoder", default="embedded", help="a name from `ovoad encoders`")
+    command.add_argument("--runtime", default="auto", help="what runs the encoder; default auto")
     command.add_argument(
         "--scorer",
         type=_scorers,

@@ -157,9 +157,14 @@ def _run_split(arguments: argparse.Namespace) -> list[Report]:
 
 def _detector(arguments: argparse.Namespace) -> Detector:
     """Build the detector; weights are read, and torch with them, for scorer ovoad alone."""
-    if "ovoad" not in arguments.scorer:
-        return build_detector(encoder=arguments.encoder)
-    return build_detector(encoder=arguments.encoder, scorer="ovoad", weights=arguments.weights)
+    trained = "ovoad" in arguments.scorer
+    return build_detector(
+        encoder=arguments.encoder,
+        scorer="ovoad" if trained else None,
+        weights=arguments.weights if trained else None,
+        runtime=arguments.runtime,
+        frames=arguments.evaluation in ("clips", "segments"),
+    )
 
 
 def _options(

@@ -5,6 +5,7 @@ an up-projection that starts at zero, so that the tower first answers as it did 
 The tower's own weights stay frozen and its state dict unchanged: adapters hang on forward hooks.
 """
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -83,6 +84,14 @@ def adapters_for(model: nn.Module) -> TextAdapters:
     device = next(blocks[0].parameters()).device
     with torch.device(device):
         return TextAdapters(len(blocks), width)
+
+
+def fingerprint_of(adapters: TextAdapters) -> str:
+    """Digest the weights of adapters: text embeddings depend on them, hexadecimal."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(adapters.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def text_blocks(model: nn.Module) -> list[nn.Module]:

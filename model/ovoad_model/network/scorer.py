@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ovoad_model.arrays import Float32Array
 from ovoad_model.encoder import Encoder
-from ovoad_model.network.adapters import TextAdapters, text_blocks
+from ovoad_model.network.adapters import TextAdapters, fingerprint_of, text_blocks
 from ovoad_model.network.network import OVOAD, NetworkOutput
 from ovoad_model.network.weights import WeightsError, load_weights
 from ovoad_model.scorers import ScorerName, WindowEmbedding
@@ -38,8 +38,13 @@ class OvoadScorer:
         device: str = "cpu",
         alpha: float | None = None,
         clusters: bool | None = None,
+        text_adapters: str = "",
     ) -> None:
-        """Wrap a trained network; alpha and clusters override its config's choice of scoring."""
+        """Wrap a trained network; alpha and clusters override its config's choice of scoring.
+
+        text_adapters: fingerprint of the adapters that it put on the encoder's text side.
+        """
+        self.text_adapters = text_adapters
         config = network.config
         if config.past > PAST or config.neighbours != NEIGHBOURS:
             raise ValueError(
@@ -120,10 +125,12 @@ def load_scorer(
     scorer beside this one too.
     """
     loaded = load_weights(path, encoder)
+    adapters = ""
     if loaded.text_adapters is not None:
         _attach_for_good(path, loaded.text_adapters, text_model)
+        adapters = fingerprint_of(loaded.text_adapters)
     try:
-        return OvoadScorer(loaded.network, device=device)
+        return OvoadScorer(loaded.network, device=device, text_adapters=adapters)
     except ValueError as error:
         raise WeightsError(path, str(error)) from error
 

@@ -139,14 +139,23 @@ def _read_config(path: Path) -> tuple[WeightsInfo, str]:
 
 
 def _check_encoder(directory: Path, info: WeightsInfo, encoder: Encoder) -> None:
-    """Refuse weights of another encoder, or of another state of the same one."""
-    if info.encoder_name == encoder.name and info.encoder_fingerprint == encoder.fingerprint:
+    """Refuse weights of another encoder, or of another state of the same one.
+
+    What of a name follows / or @ says where an encoder's own weights came from; the fingerprint
+    says what they are.
+    """
+    same_model = _model_of(info.encoder_name) == _model_of(encoder.name)
+    if same_model and info.encoder_fingerprint == encoder.fingerprint:
         return
     raise WrongEncoderError(
         directory,
         made_for=f"{info.encoder_name!r} ({info.encoder_fingerprint[:12]})",
         found=f"{encoder.name!r} ({encoder.fingerprint[:12]})",
     )
+
+
+def _model_of(encoder_name: str) -> str:
+    return encoder_name.partition("@")[0].partition("/")[0]
 
 
 def _plain(state: Mapping[str, Tensor], *, prefix: str = "") -> dict[str, Tensor]:

@@ -49,7 +49,10 @@ def features_main(argv: list[str]) -> int:
         "of a folder. Finished videos are skipped, so a stopped run goes on where it was.",
     )
     parser.add_argument("videos", type=Path, metavar="DIR", help="folder of videos")
-    parser.add_argument("--encoder", default="embedded", help="which encoder (embedded)")
+    parser.add_argument(
+        "--encoder", default="embedded", help="a name from `ovoad encoders` (embedded)"
+    )
+    parser.add_argument("--runtime", default="auto", help="what runs the encoder (auto)")
     parser.add_argument("--out", type=Path, required=True, help="folder for the features")
     parser.add_argument("--batch-size", type=_positive, default=32, help="frames at once (32)")
     parser.add_argument("--workers", type=_positive, default=2, help="videos decoded at once (2)")
@@ -74,7 +77,7 @@ def _extract(arguments: argparse.Namespace) -> int:
 def _extract_with_progress(arguments: argparse.Namespace, videos: list[Path]) -> ExtractionReport:
     from rich.progress import Progress
 
-    encoder = build_encoder(arguments.encoder)
+    encoder = build_encoder(arguments.encoder, runtime=arguments.runtime)
     with Progress() as progress:
         bar = progress.add_task("videos", total=len(videos))
         return extract_features(
@@ -171,7 +174,7 @@ def _train_parser() -> argparse.ArgumentParser:
     network.add_argument(
         "--text-adapters",
         action="store_true",
-        help="train them: for open_clip encoders, not in this version yet",
+        help="train them too: for open_clip encoders",
     )
     run = parser.add_argument_group("run")
     run.add_argument("--resume", action="store_true", help="go on from the checkpoint, if any")

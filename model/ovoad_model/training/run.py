@@ -275,7 +275,7 @@ def _adapted_text(encoder: Encoder, device: str) -> AdaptedText:
         raise TrainingError(
             f"found encoder {encoder.name}, expected an open_clip encoder for text adapters"
         )
-    return AdaptedText(model).to(device)
+    return AdaptedText(model.to(device))
 
 
 def _text_table(encoder: Encoder, texts: tuple[str, ...], *, tokens: bool) -> Tensor:
