@@ -69,8 +69,11 @@ class Detector:
         templates: Sequence[str] | None = None,
         background: Sequence[str] | None = None,
         scorer: str | None = None,
+        anew: bool = False,
     ) -> Vocabulary:
         """Embed a user's words for one scorer; slow for many new words, quick for known ones.
+
+        anew: past the cache, so that what the encoder says now is seen.
 
         The embeddings are laid out column by column: read so, a product with one vector takes
         half the time (benchmarks/label_cost.py).
@@ -79,7 +82,7 @@ class Detector:
             labels,
             encoder=self.encoder,
             scorer=self._scorer(scorer or self.scorer_names[0]),
-            embed_text=self._embed_text,
+            embed_text=self.encoder.encode_text if anew else self._embed_text,
             templates=templates,
             background=background,
         )

@@ -7,6 +7,7 @@ on two: 24 to 35 ms against 0.1 ms).
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -21,27 +22,37 @@ from ovoad_model.window import Window
 from ovoad_server.app import create_app
 from ovoad_server.draining import DrainingServer
 from ovoad_server.engine.capacity import CostModel
-from ovoad_server.engine.engine import Engine
+from ovoad_server.engine.engine import BatchRecord, Engine
 from ovoad_server.engine.worker import WorkerProcess, WorkerStartError
 from ovoad_server.engine.worker_link import Setup
 from ovoad_server.health import Health
 from ovoad_server.hub import Hub
 from ovoad_server.listener import open_listener, uvicorn_config
-from ovoad_server.logs import configure_logs
+from ovoad_server.logs import LogFormat, configure_logs
 from ovoad_server.metrics import Metrics
 from ovoad_server.settings import Settings
+from ovoad_server.tracing import MissingTracingError, Tracing, open_exporter
+
+log = logging.getLogger("ovoad_server")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Serve until interrupted; returns the exit status."""
+    log_format: LogFormat = "text"
     try:
         settings = _settings(argv)
-        configure_logs(settings.log_format)
+        log_format = settings.log_format
+        configure_logs(log_format)
         with open_listener(settings) as listener:
             asyncio.run(_serve(settings, listener))
-    except (WorkerStartError, OSError, ValidationError) as error:
-        print(f"ovoad serve: {_reason(error)}", file=sys.stderr)
+    except (WorkerStartError, MissingTracingError, OSError, ValidationError) as error:
+        if log_format == "json":
+            log.critical("%s", _reason(error))
+        else:
+            print(f"ovoad serve: {_reason(error)}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # before the server took signals over
+        return 128 + signal.SIGINT
     return 0
 
 
@@ -66,6 +77,7 @@ def _settings(argv: list[str] | None) -> Settings:
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:
     """Start the worker, then the server around it; raises WorkerStartError."""
+    exporter = None if settings.traces is None else open_exporter(str(settings.traces))
     metrics = Metrics()
     worker = WorkerProcess(
         _setup(settings),
@@ -75,13 +87,16 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     )
     ready = await worker.start()
     facts = ready.facts
+    tracing = None
+    if exporter is not None:
+        tracing = Tracing(exporter, encoder=facts.encoder, share=settings.traces_share)
     engine = Engine(
         worker,
         open_window=lambda: Window(facts.feature_width),
         cost=CostModel.from_trial(ready.costs),
         max_batch=settings.max_batch,
         latency_budget_ms=settings.latency_budget_ms,
-        observe=metrics.observe_batch,
+        observe=lambda record: _observe(record, metrics, tracing),
     )
     metrics.model.info({"encoder": facts.encoder, "fingerprint": facts.fingerprint})
     hub = Hub(settings, engine, facts, metrics)
@@ -98,6 +113,14 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     for task in (announcing, watching):
         task.cancel()
     await asyncio.gather(announcing, watching, return_exceptions=True)
+    if tracing is not None:
+        tracing.close()
+
+
+def _observe(record: BatchRecord, metrics: Metrics, tracing: Tracing | None) -> None:
+    metrics.observe_batch(record)
+    if tracing is not None:
+        tracing.observe(record)
 
 
 def _setup(settings: Settings) -> Setup:

@@ -1,10 +1,9 @@
 """Readiness: a golden image and sentence must still score as they did at the start.
 
-Knows the engine's worker, so a stalled worker is not ready either.
+Knows the engine's worker, so one that stalls or is being started anew is not ready either.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +14,11 @@ from pydantic import BaseModel
 from ovoad_server.engine.engine import Engine
 from ovoad_server.engine.interface import WorkerLostError
 
-log = logging.getLogger(__name__)
-
 TOLERANCE = 1e-3
 CHECK_EVERY_S = 5.0
 WORKER_TIMEOUT_S = 5.0
 BATCH_TIMEOUT_S = 10.0
+HEARTBEAT_TIMEOUT_S = 10.0
 
 
 class Readiness(BaseModel):
@@ -46,30 +44,44 @@ class Health:
         self._checking = asyncio.Lock()
 
     async def check(self, engine: Engine) -> Readiness:
-        """Score the golden images on the worker, at most every 5 s."""
+        """Look at scheduler and worker; score the golden images at most every 5 s."""
+        obstacle = _obstacle(engine)
+        if obstacle is not None:
+            self._last = None  # whatever comes back is asked anew
+            return Readiness(ready=False, reason=obstacle)
         async with self._checking:
             if self._last is None or time.monotonic() - self._last.at_s > CHECK_EVERY_S:
-                self._last = _Answer(time.monotonic(), await self._check(engine))
+                try:
+                    readiness = await self._probe(engine)
+                except WorkerLostError as error:
+                    return Readiness(ready=False, reason=str(error))
+                self._last = _Answer(time.monotonic(), readiness)
             return self._last.readiness
 
-    async def _check(self, engine: Engine) -> Readiness:
-        if not engine.running:
-            return Readiness(ready=False, reason="the scheduler has stopped")
-        if engine.batch_age_s > BATCH_TIMEOUT_S:
-            return Readiness(
-                ready=False, reason=f"a batch has been running for {engine.batch_age_s:.0f} s"
-            )
+    async def _probe(self, engine: Engine) -> Readiness:
+        """Score the golden images on the worker; raises WorkerLostError."""
         try:
             found = await asyncio.wait_for(engine.worker.probe(), WORKER_TIMEOUT_S)
         except TimeoutError:
             return Readiness(
                 ready=False, reason=f"the worker did not answer within {WORKER_TIMEOUT_S:g} s"
             )
-        except WorkerLostError as error:
-            return Readiness(ready=False, reason=str(error))
         except RuntimeError as error:
             return Readiness(ready=False, reason=f"the model failed ({error})")
         return compare(found, self._expected)
+
+
+def _obstacle(engine: Engine) -> str | None:
+    """Return what keeps the engine from answering, as far as is seen without asking it."""
+    if not engine.running:
+        return "the scheduler has stopped"
+    if not engine.worker.ready:
+        return "the worker was lost and is being started anew"
+    if engine.batch_age_s > BATCH_TIMEOUT_S:
+        return f"a batch has been running for {engine.batch_age_s:.0f} s"
+    if engine.worker.heartbeat_age_s > HEARTBEAT_TIMEOUT_S:
+        return f"the worker has shown no sign of life for {engine.worker.heartbeat_age_s:.0f} s"
+    return None
 
 
 def compare(found: Sequence[float], expected: Sequence[float]) -> Readiness:

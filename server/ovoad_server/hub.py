@@ -18,6 +18,7 @@ from ovoad_server.refusals import SHORTEST_RETRY_MS, RefusedError
 from ovoad_server.settings import Settings
 from ovoad_server.slots import Slots
 
+SETTLE_S: Final = 30.0  # the longest wait for frames under way when a session ends
 PROMPTS_PER_LABEL: Final = 10  # of the most labels allowed; bounds what one vocabulary can cost
 
 
@@ -65,7 +66,8 @@ class Hub:
         self.now_s = now_s
         self.slots = Slots(settings, engine, now_s=now_s)
         self.draining = False
-        self._patiences: set[asyncio.Timeout] = set()  # of connections that said nothing yet
+        self.settle_s = SETTLE_S
+        self._openings: set[asyncio.Timeout] = set()  # of connections without a session yet
         self.sessions: dict[str, Resumable] = {}  # by resume token
 
     # ---- what the server grants -----------------------------------------------------------------
@@ -118,14 +120,13 @@ class Hub:
         """Sessions whose connection broke and that can still be resumed."""
         return sum(not session.connected for session in self.sessions.values())
 
-    def take_slot(self) -> bool:
-        """Take a slot, from a parked session that gives way if need be; see Slots.take."""
+    def take_slot_of_another(self) -> None:
+        """Take a slot, if need be that of a parked session which gives way; raises RefusedError."""
         if self.slots.used >= self.slots.total:
-            for session in self.sessions.values():
-                if session.gives_way:
-                    session.close("lost")
-                    break
-        return self.slots.take(parked=self.parked)
+            giving_way = [session for session in self.sessions.values() if session.gives_way]
+            if giving_way:
+                giving_way[0].close("lost")
+        self.slots.take(parked=0)
 
     def state(self) -> ServerState:
         """Return what a scrape wants to know."""
@@ -143,34 +144,33 @@ class Hub:
             text_misses=misses,
         )
 
-    def refuse_while_draining(self) -> None:
-        """Raise RefusedError once the server is about to stop."""
-        if self.draining:
-            raise RefusedError(
-                "restarting",
-                "the server is about to restart, expected new sessions afterwards",
-                close_code=protocol.CLOSE_RESTART,
-                retry_after_ms=SHORTEST_RETRY_MS,
-            )
-
     @contextlib.asynccontextmanager
-    async def not_before_drain(self, patience: asyncio.Timeout) -> AsyncIterator[None]:
-        """Let a wait for a first message end as soon as the server is about to stop."""
-        self._patiences.add(patience)
+    async def before_drain(self) -> AsyncIterator[None]:
+        """Bound how a session comes about: RefusedError once the server is about to stop."""
+        if self.draining:
+            raise _restarting()
         try:
-            yield
-        finally:
-            self._patiences.discard(patience)
+            async with asyncio.timeout(None) as opening:
+                self._openings.add(opening)
+                try:
+                    yield
+                finally:
+                    self._openings.discard(opening)
+        except TimeoutError:
+            if self.draining:
+                raise _restarting() from None
+            raise
 
     async def drain(self, *, serve_on_s: float, settle_s: float) -> None:
         """Let nobody in, tell all sessions, serve them on for a while, then end them.
 
-        Frames under way are answered. Returns when all sessions have ended, at the latest after
-        serve_on_s + settle_s.
+        Frames under way are scored, those that time does not suffice for dropped. Returns when
+        all sessions have ended, at the latest after serve_on_s + settle_s.
         """
         self.draining = True
-        for patience in self._patiences:
-            patience.reschedule(asyncio.get_running_loop().time())
+        self.settle_s = 0.6 * settle_s
+        for opening in self._openings:
+            opening.reschedule(asyncio.get_running_loop().time())
         for session in list(self.sessions.values()):
             if session.connected:
                 session.say_goodbye(int(serve_on_s * 1000))
@@ -217,3 +217,12 @@ class Hub:
     def new_id(self) -> str:
         """Return an unguessable identifier."""
         return secrets.token_urlsafe(12)
+
+
+def _restarting() -> RefusedError:
+    return RefusedError(
+        "restarting",
+        "the server is about to restart, expected new sessions afterwards",
+        close_code=protocol.CLOSE_RESTART,
+        retry_after_ms=SHORTEST_RETRY_MS,
+    )

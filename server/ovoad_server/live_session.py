@@ -21,8 +21,6 @@ from ovoad_server.wire import closed, to_json
 log = logging.getLogger(__name__)
 
 BAD_FRAMES_IN_A_ROW: Final = 8
-OUTBOX_MESSAGES: Final = 256  # beyond it nothing more is read, so TCP slows the sender
-SETTLE_TIMEOUT_S: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -153,7 +151,7 @@ class LiveSession:
         self._carrier = None
         self.gives_way = said_goodbye
         resume_s = self._hub.settings.resume_s
-        if self.end is not None or resume_s <= 0:
+        if self.end is not None or resume_s <= 0 or self._hub.draining:
             self.close("lost" if self.end is None else self.end.reason)
             return
         self._parked_until_s = self._hub.now_s() + resume_s
@@ -179,8 +177,8 @@ class LiveSession:
     # ---- what the client says -------------------------------------------------------------------
 
     def has_room(self) -> bool:
-        """Tell whether another message may be read."""
-        return self._session.has_room() and len(self.outbox) <= OUTBOX_MESSAGES
+        """Tell whether another message may be read; while not, TCP slows the sender."""
+        return self._session.has_room() and not self.outbox.full
 
     def take_binary(self, data: bytes) -> None:
         """Take one binary message: a frame."""
@@ -309,8 +307,9 @@ class LiveSession:
             self.stop(End("bad frames", refusal.close_code, refusal))
 
     def say_goodbye(self, time_left_ms: int) -> None:
-        """Tell the client that the server will close."""
-        self._say(protocol.GoAway(reason="restart", time_left_ms=time_left_ms))
+        """Tell the client that the server will close, unless it has heard the last word."""
+        if self.end is None:
+            self._say(protocol.GoAway(reason="restart", time_left_ms=time_left_ms))
 
     def finish(self) -> None:
         """End in order, because the server does."""
@@ -333,18 +332,26 @@ class LiveSession:
             session.drop_waiting("stale")
             self._say(end.refusal.to_message())
             return
-        try:
-            async with asyncio.timeout(SETTLE_TIMEOUT_S):
-                if self._update is not None:
-                    await asyncio.wait([self._update])
-                while session.counts.unanswered:
-                    self.outbox.changed.clear()
-                    await self.outbox.changed.wait()
-        except TimeoutError:  # new words are still being embedded, say: end all the same
-            log.warning("frames left unscored at the end of a session")
+        settle_s = self._hub.settle_s
+        if not await self._all_answered(timeout_s=settle_s):
+            log.warning("%d frames left unscored at the end of a session", session.backlog)
             session.drop_waiting("stale")
+            await self._all_answered(timeout_s=settle_s / 4)  # those in the batch under way
         session.finish_events()
         self._say(closed(end.reason, session.counts))
+
+    async def _all_answered(self, *, timeout_s: float) -> bool:
+        """Wait until no frame is unanswered and no new words are under way."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                if self._update is not None:
+                    await asyncio.wait([self._update])
+                while self._session.counts.unanswered:
+                    self.outbox.changed.clear()
+                    await self.outbox.changed.wait()
+        except TimeoutError:
+            return False
+        return True
 
 
 def resume_session(hub: Hub, asked: protocol.Resume | None) -> LiveSession | None:

@@ -23,11 +23,12 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False)
+        return json.dumps(entry)  # ASCII: whatever encoding standard error has
 
 
 def configure_logs(log_format: str) -> None:
-    """Send all records of level INFO and above to standard error in this format."""
+    """Send all records of level INFO and above, warnings too, to standard error in this format."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if log_format == "json" else logging.Formatter(_TEXT))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.captureWarnings(True)

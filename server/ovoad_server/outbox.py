@@ -11,10 +11,14 @@ from typing import Final
 
 KEPT_CHARACTERS: Final = 64 * 1024  # of messages sent; a few times what sockets hold unseen
 KEPT_ANSWERS: Final = 16  # even where these are longer
-MOST_CHARACTERS: Final = 16 * KEPT_CHARACTERS  # whatever they are
+KEPT_MESSAGES: Final = 1024  # however short they are
+MOST_CHARACTERS: Final = 16 * 64 * 1024  # kept, and waiting, whatever they are
+WAITING_MESSAGES: Final = 256
+_NO_ANSWER: Final = -1  # stands for the seq of what answers no frame
+_NOTHING: Final = -2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Entry:
     """A message as text; seq is that of the frame it answers, if it answers one."""
 
@@ -26,16 +30,17 @@ class Outbox:
     """Messages in the order in which they were made.
 
     Only a bounded part of what was sent is kept: the last 64 Ki characters, and 16 answers at
-    least.
+    least; never more than 1024 messages or 1 Mi characters.
     """
 
     def __init__(self) -> None:
         self.changed = asyncio.Event()  # a message was made or sent
         self._unsent: deque[_Entry] = deque()
+        self._unsent_characters = 0
         self._kept: deque[_Entry] = deque()
         self._kept_characters = 0
         self._kept_answers = 0
-        self._forgotten: int | None = None  # the highest seq whose answer is kept no more
+        self._forgotten = _NOTHING  # the highest seq whose answer is kept no more
         self._arrived = asyncio.Event()
         self._sending = False
 
@@ -44,6 +49,11 @@ class Outbox:
         """Whether everything that was said has left."""
         return not self._unsent and not self._sending
 
+    @property
+    def full(self) -> bool:
+        """Whether more waits to be sent than should: nothing more is to be said for a while."""
+        return len(self) > WAITING_MESSAGES or self._unsent_characters > MOST_CHARACTERS
+
     def __len__(self) -> int:
         """Return how many messages wait to be sent."""
         return len(self._unsent)
@@ -51,6 +61,7 @@ class Outbox:
     def put(self, text: str, *, seq: int | None = None) -> None:
         """Add a message."""
         self._unsent.append(_Entry(text, seq))
+        self._unsent_characters += len(text)
         self._arrived.set()
         self.changed.set()
 
@@ -60,6 +71,7 @@ class Outbox:
             self._arrived.clear()
             await self._arrived.wait()
         entry = self._unsent.popleft()
+        self._unsent_characters -= len(entry.text)
         self._sending = True
         self._keep(entry)
         return entry.text
@@ -75,16 +87,17 @@ class Outbox:
         None means that no answer was seen. False, and nothing is changed, where some of it is kept
         no more.
         """
-        if self._forgotten is not None and (last_seq is None or self._forgotten >= last_seq):
+        last = _NO_ANSWER if last_seq is None else last_seq
+        if self._forgotten >= last:
             return False
         kept = list(self._kept)
-        last = -1 if last_seq is None else last_seq
         seen = [each.seq is not None and each.seq <= last for each in kept]
         unseen = [row for row, each in enumerate(kept) if each.seq is not None and not seen[row]]
         first = min(unseen, default=len(kept))
         start = max((row + 1 for row in range(first) if seen[row]), default=0)
         again = [kept[row] for row in range(start, len(kept)) if not seen[row]]
         self._unsent.extendleft(reversed(again))
+        self._unsent_characters += sum(len(each.text) for each in again)
         self._kept.clear()
         self._kept_characters = self._kept_answers = 0
         self._sending = False
@@ -95,11 +108,14 @@ class Outbox:
         self._kept.append(entry)
         self._kept_characters += len(entry.text)
         self._kept_answers += entry.seq is not None
-        while self._kept_characters > KEPT_CHARACTERS and (
-            self._kept_answers > KEPT_ANSWERS or self._kept_characters > MOST_CHARACTERS
-        ):
+        while self._keeps_too_much():
             oldest = self._kept.popleft()
             self._kept_characters -= len(oldest.text)
-            if oldest.seq is not None:
-                self._kept_answers -= 1
-                self._forgotten = max(oldest.seq, self._forgotten or 0)
+            self._kept_answers -= oldest.seq is not None
+            seq = _NO_ANSWER if oldest.seq is None else oldest.seq
+            self._forgotten = max(self._forgotten, seq)
+
+    def _keeps_too_much(self) -> bool:
+        if self._kept_characters > MOST_CHARACTERS or len(self._kept) > KEPT_MESSAGES:
+            return True
+        return self._kept_characters > KEPT_CHARACTERS and self._kept_answers > KEPT_ANSWERS

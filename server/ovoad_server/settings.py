@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ovoad_server.auth import LOOPBACK
@@ -78,6 +78,12 @@ class Settings(BaseSettings):
         description="milliseconds that a frame may take under load; bounds the batches",
     )
     log_format: LogFormat = Field(default="text", description="text or json, one object a line")
+    traces: HttpUrl | None = Field(
+        default=None, description="address of an OpenTelemetry collector (OTLP over HTTP)"
+    )
+    traces_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.01, description="share of the batches that are traced, 0 to 1"
+    )
     max_session_s: Annotated[float, Field(gt=0)] = Field(default=24 * 3600.0, description="seconds")
     max_batch: Annotated[int, Field(ge=1)] = Field(default=16, description="frames")
     decode_threads: Annotated[int, Field(ge=1)] = 2

@@ -62,9 +62,14 @@ class Slots:
         """Undo a take that gave no slot."""
         self._visitors -= 1
 
-    def give(self) -> None:
-        """Give a slot back."""
+    def give_back(self) -> None:
+        """Give a slot back that no session had."""
         self.used -= 1
+        if self.used == 0:
+            self._free.set()
+
+    def give(self) -> None:
+        """Give back the slot of a session that has ended."""
         now_s = self._now_s()
         if self._freed_s is not None:
             passed_ms = (now_s - self._freed_s) * 1000
@@ -73,8 +78,7 @@ class Slots:
                 passed_ms if last_ms is None else last_ms * 0.8 + passed_ms * 0.2
             )
         self._freed_s = now_s
-        if self.used == 0:
-            self._free.set()
+        self.give_back()
 
     async def until_free(self, *, timeout_s: float) -> bool:
         """Wait until no slot is taken; False where that takes longer."""

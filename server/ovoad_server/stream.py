@@ -57,8 +57,8 @@ async def _converse(websocket: WebSocket, hub: Hub) -> None:
             "found no valid API key, expected the header Authorization: Bearer KEY",
             close_code=protocol.CLOSE_UNAUTHORISED,
         )
-    hub.refuse_while_draining()
-    live, resumed = await _open_or_resume(websocket, hub)
+    async with hub.before_drain():
+        live, resumed = await _open_or_resume(websocket, hub)
     connection = Connection(websocket, hub, live)
     live.attach(connection)
     try:
@@ -71,7 +71,7 @@ async def _converse(websocket: WebSocket, hub: Hub) -> None:
 
 async def _open_or_resume(websocket: WebSocket, hub: Hub) -> tuple[LiveSession, bool]:
     """Hear what the client wants: a new session, which gets the slot, or one that has its own."""
-    has_slot = hub.take_slot()
+    has_slot = hub.slots.take(parked=hub.parked)
     live = None
     try:
         create = await _first_message(websocket, hub)
@@ -79,23 +79,24 @@ async def _open_or_resume(websocket: WebSocket, hub: Hub) -> tuple[LiveSession, 
         if resumed is not None:
             return resumed, True
         if not has_slot:
-            raise hub.slots.refusal()
+            hub.take_slot_of_another()
+            hub.slots.leave()
+            has_slot = True
         live = await LiveSession.open(hub, create)
         return live, False
     finally:
         if not has_slot:
             hub.slots.leave()
         elif live is None:
-            hub.slots.give()
+            hub.slots.give_back()
 
 
 async def _first_message(websocket: WebSocket, hub: Hub) -> protocol.SessionCreate:
     timeout_s = hub.settings.create_timeout_s
     try:
-        async with asyncio.timeout(timeout_s) as patience, hub.not_before_drain(patience):
+        async with asyncio.timeout(timeout_s):
             received = await websocket.receive()
     except TimeoutError:
-        hub.refuse_while_draining()
         raise RefusedError(
             "create_timeout", f"found no message in {timeout_s:g} s, expected session.create"
         ) from None
@@ -140,20 +141,19 @@ class Connection:
         self.said_goodbye = False  # the client closed the connection, it did not break
         self._superseded = False
         self._deadline: asyncio.Timeout | None = None  # of the read under way
+        self._writing: asyncio.Task[None] | None = None
 
     async def run(self, *, resumed: bool) -> None:
         """Announce the session, carry its messages, see it off."""
         await self._send(self._live.created(resumed=resumed).to_json())
         async with asyncio.TaskGroup() as tasks:
-            writing = tasks.create_task(self._write())
+            self._writing = tasks.create_task(self._write())
             end = await self._read_until_end()
-            if end is None:
-                writing.cancel()
-            else:
+            if end is not None:
                 await self._live.settle(end)
                 while not self._live.outbox.settled:
                     await self._something_new()
-                writing.cancel()
+            self._writing.cancel()
         if end is None:
             await _refuse(self._websocket, _superseded())
         else:
@@ -166,8 +166,13 @@ class Connection:
             self._deadline.reschedule(asyncio.get_running_loop().time())
 
     def supersede(self) -> None:
-        """Stop: another connection has taken the session over."""
+        """Stop: another connection has taken the session over.
+
+        The writer ends before it can take what is put back in line for the other connection.
+        """
         self._superseded = True
+        if self._writing is not None:
+            self._writing.cancel()
         self.wake()
 
     async def _read_until_end(self) -> End | None:

@@ -303,6 +303,7 @@ class LocalWorker:
         self.inference = Inference(detector, decode_threads=2, max_pixels=max_pixels)
         self.detector = detector
         self.heartbeat_age_s = 0.0
+        self.ready = True
         self._inferring = ThreadPoolExecutor(1, "ovoad-infer")
         self._embedding = ThreadPoolExecutor(1, "ovoad-text")
 

@@ -73,7 +73,7 @@ async def test_fault_of_the_observer_costs_no_answer_and_the_engine_goes_on(
         for seq in range(3):
             desk.submit(seq)
             await desk.answers(seq + 1)
-        await until(lambda: caplog.text.count("a batch of 1 was not scored") == 3)
+        await until(lambda: caplog.text.count("a batch of 1 was not observed") == 3)
     assert bench.order == [("a", 0), ("a", 1), ("a", 2)], "each frame is answered once"
     assert len(desk.scored()) == 3
 

@@ -21,6 +21,7 @@ class FakeVocabulary:
 
     labels: tuple[str, ...] = ("run",)
     warnings: tuple[str, ...] = ()
+    scorer: str = "average"
 
 
 @dataclass

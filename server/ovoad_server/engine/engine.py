@@ -2,7 +2,8 @@
 
 Knows sessions and a worker; no transport, no model. The event loop schedules and answers, the
 worker computes. While a batch runs, frames gather in the mailboxes: batches grow with load, and an
-idle engine dispatches at once. A batch is scored while the next one's images are on their way.
+idle engine dispatches at once. The next batch leaves a little before a large one is expected to be
+encoded, so that no core of the worker waits for the last frame of a batch.
 """
 
 import asyncio
@@ -33,16 +34,40 @@ from ovoad_server.engine.session import Session, WaitingFrame
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 RESTART_WAIT_S: Final = 15.0  # for the next worker, before frames that wait for it have failed
+LARGE_BATCH: Final = 4  # frames; below, two batches at once would only slow each other down
+TAIL_FRAMES: Final = 2  # the next batch leaves when this many frames are expected to be left
+
+
+@dataclass(frozen=True)
+class FrameRecord:
+    """What one answered frame took: times by time.monotonic, milliseconds of its batch's stages.
+
+    encoded_s, scored_s: when these stages ended, None where the frame did not get so far.
+    code: of the error that was the answer, None for scores.
+    """
+
+    scorer: str
+    received_s: float
+    taken_s: float
+    encoded_s: float | None
+    scored_s: float | None
+    answered_s: float
+    decode_ms: float
+    encode_ms: float
+    score_ms: float
+    code: str | None
 
 
 @dataclass(frozen=True)
 class BatchRecord:
-    """What one batch took: its size and milliseconds by stage."""
+    """One batch: its frames, at least one."""
 
-    size: int
-    decode_ms: float
-    encode_ms: float
-    score_ms: float
+    frames: Sequence[FrameRecord]
+
+    @property
+    def size(self) -> int:
+        """Frames in it."""
+        return len(self.frames)
 
 
 @dataclass
@@ -52,6 +77,8 @@ class _Job:
     session: Session
     frame: WaitingFrame
     taken_s: float
+    encoded_s: float | None = None
+    scored_s: float | None = None
     decode_ms: float = 0.0
     encode_ms: float = 0.0
     score_ms: float = 0.0
@@ -59,11 +86,22 @@ class _Job:
     view: WindowView | None = None
     scores: Scores | None = None
     error: Failed | None = None
-    answered: bool = False
 
     def fail(self, code: str, message: str) -> None:
         """Make a failure the frame's answer."""
         self.error = Failed(self.frame.seq, code, message)
+
+
+@dataclass
+class _Batch:
+    """Frames under way together; expected_s is when they should be encoded, by what others took."""
+
+    jobs: list[_Job]
+    started_s: float
+    expected_s: float
+    encoded: asyncio.Event
+    answered: asyncio.Event
+    encoded_s: float = 0.0
 
 
 class Engine:
@@ -95,7 +133,8 @@ class Engine:
         self._sessions: set[Session] = set()
         self._wake = asyncio.Event()
         self._running = False
-        self._busy_since_s: float | None = None
+        self._under_way: list[_Batch] = []  # oldest first; only the last one may wait to be encoded
+        self._one_by_one = asyncio.Lock()  # held while frames of a lost batch are tried again
 
     # ---- what transports call -------------------------------------------------------------------
 
@@ -144,8 +183,8 @@ class Engine:
 
     @property
     def batch_age_s(self) -> float:
-        """Seconds since the batch under way began; 0 between batches."""
-        return 0.0 if self._busy_since_s is None else time.monotonic() - self._busy_since_s
+        """Seconds since the oldest batch under way began; 0 between batches."""
+        return time.monotonic() - self._under_way[0].started_s if self._under_way else 0.0
 
     @property
     def largest_batch(self) -> int:
@@ -160,18 +199,16 @@ class Engine:
     async def run(self) -> None:
         """Score until cancelled."""
         self._running = True
-        scoring: asyncio.Task[None] | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 while True:
+                    await self._until_next_may_leave()
                     jobs = self._collect(time.monotonic())
-                    if not jobs:
+                    if jobs:
+                        tasks.create_task(self._process(self._begin(jobs)))
+                        await asyncio.sleep(0)  # its images leave before anything else is decided
+                    else:
                         await self._sleep_until_due()
-                        continue
-                    await self._encode_safely(jobs)
-                    if scoring is not None:
-                        await scoring  # answers leave in the order of the batches
-                    scoring = tasks.create_task(self._score_safely(jobs))
         finally:
             self._running = False
 
@@ -204,42 +241,76 @@ class Engine:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), timeout_s)
 
-    async def _encode_safely(self, jobs: list[_Job]) -> None:
-        """Encode a batch and put its features into the sessions' windows."""
-        started_s = time.monotonic()
-        self._busy_since_s = jobs[0].taken_s
+    def _begin(self, jobs: list[_Job]) -> _Batch:
+        """Put a batch under way."""
+        now_s, size = time.monotonic(), len(jobs)
+        tail_ms = self.cost.batch_ms(TAIL_FRAMES) if size >= LARGE_BATCH else 0.0
+        expected_s = now_s + max(0.0, self.cost.batch_ms(size) - tail_ms) / 1000
+        batch = _Batch(jobs, now_s, expected_s, asyncio.Event(), asyncio.Event())
+        self._under_way.append(batch)
+        return batch
+
+    async def _until_next_may_leave(self) -> None:
+        """Wait until the batches under way are encoded, or a single large one nearly is."""
+        async with self._one_by_one:
+            pass
+        encoding = [batch for batch in self._under_way if not batch.encoded.is_set()]
+        if not encoding:
+            return
+        left_s = None
+        if self.cost.known and len(encoding) == 1 and len(encoding[0].jobs) >= LARGE_BATCH:
+            left_s = max(0.0, encoding[0].expected_s - time.monotonic())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(left_s):
+                await encoding[0].encoded.wait()
+
+    async def _process(self, batch: _Batch) -> None:
+        """See a batch through; its answers leave after those of the batch before it."""
+        row = self._under_way.index(batch)
+        before = self._under_way[row - 1] if row else None
         try:
-            encoded = await self._each_or_all(jobs, self._encode)
-            for job in jobs:
+            await self._encode_safely(batch, before)
+            await self._score_safely(batch.jobs)
+            if before is not None:
+                await before.answered.wait()
+            self._answer_all(batch.jobs)
+        finally:
+            self._under_way.remove(batch)
+            batch.answered.set()
+
+    async def _encode_safely(self, batch: _Batch, before: _Batch | None) -> None:
+        """Encode a batch and put its features into the sessions' windows, in their order."""
+        try:
+            at_once = await self._each_or_all(batch.jobs, self._encode)
+            if before is not None:
+                await before.encoded.wait()
+            for job in batch.jobs:
                 _push(job)
-            if encoded:
-                self.cost.learn(len(jobs), (time.monotonic() - started_s) * 1000)
+            batch.encoded_s = time.monotonic()
+            if at_once:
+                started_s = max(batch.started_s, before.encoded_s if before else 0.0)
+                self.cost.learn(len(batch.jobs), (batch.encoded_s - started_s) * 1000)
         except Exception:
-            _fail_all("a batch of %d was not encoded", jobs)
+            _fail_all("a batch of %d was not encoded", batch.jobs)
+        finally:
+            batch.encoded.set()
 
     async def _score_safely(self, jobs: list[_Job]) -> None:
-        """Score a batch that is encoded, and answer every job of it, whatever fails."""
+        """Score the frames of a batch that are encoded."""
         try:
             good = [job for job in jobs if job.view is not None and job.error is None]
             await self._each_or_all(good, self._score)
-            for job in jobs:
-                self._answer(job)
-            self._observe(
-                BatchRecord(
-                    len(jobs),
-                    max(job.decode_ms for job in jobs),
-                    max(job.encode_ms for job in jobs),
-                    max(job.score_ms for job in jobs),
-                )
-            )
         except Exception:
             _fail_all("a batch of %d was not scored", jobs)
-            for job in jobs:
-                if not job.answered:
-                    self._answer(job)
-        finally:
-            if self._busy_since_s == jobs[0].taken_s:
-                self._busy_since_s = None
+
+    def _answer_all(self, jobs: list[_Job]) -> None:
+        """Answer every frame of a batch, and tell the observer."""
+        for job in jobs:
+            self._answer(job)
+        try:
+            self._observe(_record(jobs))
+        except Exception:
+            log.exception("a batch of %d was not observed", len(jobs))
 
     async def _each_or_all(
         self, jobs: Sequence[_Job], work: Callable[[Sequence[_Job]], Awaitable[None]]
@@ -257,6 +328,13 @@ class Engine:
             log.warning(
                 "a batch of %d was lost (%s), trying its frames one by one", len(jobs), lost
             )
+        async with self._one_by_one:
+            await self._each(jobs, work)
+        return False
+
+    async def _each(
+        self, jobs: Sequence[_Job], work: Callable[[Sequence[_Job]], Awaitable[None]]
+    ) -> None:
         for index, job in enumerate(jobs):
             try:
                 async with asyncio.timeout(RESTART_WAIT_S):
@@ -268,12 +346,12 @@ class Engine:
                 for waiting in jobs[index:]:
                     waiting.fail("internal", "the worker was lost and is not back yet")
                 break
-        return False
 
     async def _encode(self, jobs: Sequence[_Job]) -> None:
         batch: EncodedBatch = await self.worker.encode([job.frame.image for job in jobs])
+        encoded_s = time.monotonic()
         for job, feature, decode_ms in zip(jobs, batch.features, batch.decode_ms, strict=True):
-            job.decode_ms, job.encode_ms = decode_ms, batch.encode_ms
+            job.encoded_s, job.decode_ms, job.encode_ms = encoded_s, decode_ms, batch.encode_ms
             if isinstance(feature, Failure):
                 job.fail(feature.code, feature.message)
             else:
@@ -285,8 +363,9 @@ class Engine:
         views = [job.view for job in jobs if job.view is not None]
         words = [job.frame.words.vocabulary for job in jobs]
         batch = await self.worker.score(views, [each for each in words if each is not None])
+        scored_s = time.monotonic()
         for job, scores in zip(jobs, batch.scores, strict=True):
-            job.score_ms = batch.score_ms
+            job.scored_s, job.score_ms = scored_s, batch.score_ms
             if isinstance(scores, Failure):
                 job.fail(scores.code, scores.message)
             else:
@@ -294,7 +373,6 @@ class Engine:
 
     def _answer(self, job: _Job) -> None:
         """Send a frame's one answer; a session that fails to take it harms no other."""
-        job.answered = True
         try:
             if job.error is not None:
                 job.session.answer(job.error)
@@ -323,11 +401,34 @@ def _push(job: _Job) -> None:
 
 
 def _fail_all(text: str, jobs: Sequence[_Job]) -> None:
-    """Log what nobody foresaw; frames without an answer fail."""
+    """Log what nobody foresaw; it is the answer of all frames that have no other."""
     log.exception(text, len(jobs))
     for job in jobs:
-        if not job.answered and job.error is None:
+        if job.error is None:
             job.fail("internal", "the engine failed")
+
+
+def _record(jobs: Sequence[_Job]) -> BatchRecord:
+    answered_s = time.monotonic()
+    frames = []
+    for job in jobs:
+        words = job.frame.words.vocabulary
+        assert words is not None, "frames wait for their words"
+        frames.append(
+            FrameRecord(
+                words.scorer,
+                job.frame.received_s,
+                job.taken_s,
+                job.encoded_s,
+                job.scored_s,
+                answered_s,
+                job.decode_ms,
+                job.encode_ms,
+                job.score_ms,
+                None if job.error is None else job.error.code,
+            )
+        )
+    return BatchRecord(frames)
 
 
 def _scored(job: _Job) -> Scored:

@@ -1,6 +1,6 @@
 """The work of a worker: images to features, windows and words to scores. Knows no process.
 
-Synchronous; one thread at a time calls it, but for `embed`, which may run beside the others.
+Synchronous; several threads may call it at once, as they may a detector.
 """
 
 import logging
@@ -31,7 +31,15 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 GOLDEN_SENTENCES: Final = ("a traffic light over a street", "a plate of food on a table")
 TRIAL_SIZES: Final = (1, 1, 4)  # of batches at the start; the first only warms up
-_MEMORY_WORDS: Final = ("out of memory", "failed to allocate", "bad allocation", "bad_alloc")
+_MEMORY_WORDS: Final = (
+    "out of memory",
+    "failed to allocate",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "bad allocation",
+    "bad_alloc",
+    "alloc_failed",
+)
 
 
 class Inference:
@@ -42,7 +50,6 @@ class Inference:
         self._max_pixels = max_pixels
         self._limit: int | None = None
         self._decoders = ThreadPoolExecutor(decode_threads, "ovoad-decode")
-        self._golden = detector.vocabulary(GOLDEN_SENTENCES, templates=["{}"])
 
     def close(self) -> None:
         """Let the decoding threads go."""
@@ -74,13 +81,19 @@ class Inference:
         )
 
     def probe(self) -> list[float]:
-        """Score the golden images as if each were a session's first frame."""
+        """Score the golden images against the golden sentences, as if each began a session.
+
+        Both sides are encoded anew, so that a fault in either is seen.
+        """
+        words = self._detector.vocabulary(
+            GOLDEN_SENTENCES, templates=["{}"], background=GOLDEN_SENTENCES[:1], anew=True
+        )
         views = []
         for feature in self._detector.encode(golden_images()):
             window = self._detector.open_window()
             window.push(0, feature)
             views.append(window.view())
-        scores = self._detector.score(views, [self._golden] * len(views))
+        scores = self._detector.score(views, [words] * len(views))
         return [float(value) for score in scores for value in score.similarities]
 
     def measure(self) -> list[tuple[int, float]]:
@@ -130,7 +143,10 @@ class Inference:
         return list(features)
 
     def _score_pairs(self, pairs: Sequence[tuple[WindowView, Vocabulary]]) -> Sequence[Scores]:
-        return self._detector.score([view for view, _ in pairs], [words for _, words in pairs])
+        scores = self._detector.score([view for view, _ in pairs], [words for _, words in pairs])
+        if not all(np.isfinite(score.background) for score in scores):  # shares the labels' softmax
+            raise ValueError("the scorer gave numbers that are not finite")
+        return scores
 
 
 def _in_halves(
@@ -147,20 +163,22 @@ def _in_halves(
         return []
     try:
         results = list(work(items))
+        assert len(results) == len(items), "a model gives one result an item"
+        return list(results)
     except Exception as error:
         if len(items) == 1:
             return [_failure("model", error)]
         if _is_out_of_memory(error):
             on_out_of_memory(len(items))
-        log.warning("a batch of %d failed (%s), trying its halves", len(items), error)
-        middle = len(items) // 2
-        return [
-            result
-            for half in (items[:middle], items[middle:])
-            for result in _in_halves(half, work, on_out_of_memory=on_out_of_memory)
-        ]
-    assert len(results) == len(items), "a model gives one result an item"
-    return list(results)
+        reason = str(error) or type(error).__name__
+        log.warning("a batch of %d failed (%s), trying its halves", len(items), reason)
+    # From here on the error is gone, and with it what its frames of the stack held in memory.
+    middle = len(items) // 2
+    return [
+        result
+        for half in (items[:middle], items[middle:])
+        for result in _in_halves(half, work, on_out_of_memory=on_out_of_memory)
+    ]
 
 
 def _failure(part: str, error: Exception) -> Failure:

@@ -12,13 +12,16 @@ Float32Array = NDArray[np.float32]
 
 
 class Vocabulary(Protocol):
-    """Embedded words; opaque but for the labels and the warnings."""
+    """Embedded words; opaque but for the labels, the warnings and the scorer they are for."""
 
     @property
     def labels(self) -> tuple[str, ...]: ...
 
     @property
     def warnings(self) -> tuple[str, ...]: ...
+
+    @property
+    def scorer(self) -> str: ...
 
 
 class WindowState(Protocol):
@@ -113,7 +116,10 @@ class DetectorFacts(Protocol):
 
 
 class Detector(Protocol):
-    """Frames to features, windows and words to scores. `score` takes what the others gave."""
+    """Frames to features, windows and words to scores. `score` takes what the others gave.
+
+    Safe to use from several threads.
+    """
 
     @property
     def facts(self) -> "DetectorFacts":
@@ -134,7 +140,9 @@ class Detector(Protocol):
         templates: Sequence[str] | None = None,
         background: Sequence[str] | None = None,
         scorer: str | None = None,
-    ) -> Vocabulary: ...
+        anew: bool = False,
+    ) -> Vocabulary:
+        """Embed words, `anew` past any cache."""
 
     def open_window(self) -> Window: ...
 
@@ -192,7 +200,7 @@ class WorkerLostError(Exception):
 class Worker(Protocol):
     """Where the model runs. Every call raises WorkerLostError when the worker is lost meanwhile.
 
-    encode, score and probe take their turn one after the other; embed runs beside them.
+    Two batches may be encoded at once; scoring and embedding run beside that.
     """
 
     async def encode(self, images: Sequence[bytes]) -> EncodedBatch:
@@ -211,6 +219,10 @@ class Worker(Protocol):
 
     async def until_ready(self) -> None:
         """Wait until calls are answered again."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether calls are answered now."""
 
     @property
     def text_counts(self) -> tuple[int, int]:

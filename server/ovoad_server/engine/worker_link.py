@@ -69,6 +69,7 @@ class Embedded:
 
     labels: tuple[str, ...]
     warnings: tuple[str, ...]
+    scorer: str
     text_counts: tuple[int, int]
 
 

@@ -1,24 +1,29 @@
 """The worker as a process of its own: build the model, then do what the server asks until it goes.
 
-Three places of work: this thread reads, one thread infers in turn, one embeds words beside it.
-Started as `python -m ovoad_server.engine.worker_process FD`.
+Places of work: this thread reads, two encode (the next batch fills the cores that the end of one
+leaves idle), one scores, one embeds words.
+Started as `python -m ovoad_server.engine.worker_process FD SERVER_PID LOG_FORMAT`.
 """
 
+import ctypes
 import logging
 import os
 import pkgutil
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
-from typing import Any
+from typing import Any, Final
 
 from ovoad_server.engine.inference import Inference
 from ovoad_server.engine.interface import (
     Detector,
+    Failure,
     ScoredBatch,
+    Scores,
     Vocabulary,
     WindowView,
     WordsRequest,
@@ -26,6 +31,7 @@ from ovoad_server.engine.interface import (
 from ovoad_server.engine.worker_link import (
     Call,
     Embedded,
+    Method,
     Ready,
     Result,
     Setup,
@@ -35,16 +41,36 @@ from ovoad_server.engine.worker_link import (
 )
 from ovoad_server.logs import configure_logs
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("ovoad_server.engine.worker_process")  # __name__ is "__main__"
+PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 
 
 def main() -> None:
     """Serve one end of a socket pair, given by its number."""
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to whole groups; the server handles them
         signal.signal(number, signal.SIG_IGN)
+    _end_with_the_server(int(sys.argv[2]))
+    configure_logs(sys.argv[3])
     end = socket.socket(fileno=int(sys.argv[1]))
-    configure_logs(sys.argv[2])
-    setup: Setup = receive(end)
+    try:
+        _serve(end, receive(end))
+    except (EOFError, OSError):  # the server is gone: whatever is under way is for nobody
+        os._exit(0)
+
+
+def _end_with_the_server(server_pid: int) -> None:
+    """Let Linux kill this process once the server is gone, whatever it is busy with.
+
+    Elsewhere the closed socket ends it, once it reads again.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != server_pid:
+        os._exit(0)
+
+
+def _serve(end: socket.socket, setup: Setup) -> None:
+    """Build the model, then work; raises EOFError and OSError once the server is gone."""
     try:
         detector: Detector = pkgutil.resolve_name(setup.factory)(**setup.arguments)
         inference = Inference(
@@ -52,12 +78,19 @@ def main() -> None:
         )
         ready = Ready(detector.facts, inference.probe(), inference.measure())
     except Exception as error:
-        if not isinstance(error, OSError) and not type(error).__module__.startswith("ovoad_"):
-            log.exception("the model could not be built")
-        end.sendall(pack(StartFailed(str(error) or type(error).__name__)))
+        end.sendall(pack(StartFailed(_why_not(error))))
         return
     end.sendall(pack(ready))
     _Desk(end, detector, inference).work()
+
+
+def _why_not(error: Exception) -> str:
+    """Tell in one line why the model cannot be built; log where, unless the line says it all."""
+    text = " ".join(str(error).split())
+    if text and (isinstance(error, OSError) or type(error).__module__.startswith("ovoad_")):
+        return text
+    log.exception("the model could not be built")
+    return f"the model could not be built ({type(error).__name__}: {text})"
 
 
 class _Desk:
@@ -69,51 +102,71 @@ class _Desk:
         self._inference = inference
         self._sending = Lock()
         self._words: dict[int, Vocabulary] = {}
-        self._inferring = ThreadPoolExecutor(1, "ovoad-infer")
+        self._encoding = ThreadPoolExecutor(2, "ovoad-encode")
+        self._scoring = ThreadPoolExecutor(1, "ovoad-score")
         self._embedding = ThreadPoolExecutor(1, "ovoad-text")
 
     def work(self) -> None:
-        """Read calls until the server is gone, then end at once whatever is under way."""
-        try:
-            while True:
-                self._take(receive(self._end))
-        except (EOFError, OSError):
-            os._exit(0)
+        """Do calls until the server is gone; raises EOFError or OSError then."""
+        while True:
+            self._take(receive(self._end))
 
     def _take(self, call: Call) -> None:
         match call.method:
-            case "drop":
-                for number in call.arguments[0]:
-                    self._words.pop(number, None)
+            case "drop":  # after the words that are still to be embedded
+                self._embedding.submit(self._drop, *call.arguments)
             case "embed":
                 self._embedding.submit(self._answer, call, self._embed)
             case "score":
-                self._inferring.submit(self._answer, call, self._score)
+                self._scoring.submit(self._answer, call, self._score)
             case "encode":
-                self._inferring.submit(self._answer, call, self._inference.encode)
+                self._encoding.submit(self._answer, call, self._inference.encode)
             case "probe":
-                self._inferring.submit(self._answer, call, self._inference.probe)
+                self._encoding.submit(self._answer, call, self._inference.probe)
             case "beat":
-                self._inferring.submit(self._answer, call, lambda: None)
+                self._encoding.submit(self._answer, call, lambda: None)
 
     def _answer(self, call: Call, work: Callable[..., Any]) -> None:
         """Do a call; whatever it raises goes back as its result."""
         try:
-            result = Result(call.number, work(*call.arguments))
+            data = pack(Result(call.number, work(*call.arguments)))
         except Exception as error:
-            log.exception("%s failed", call.method)
-            result = Result(call.number, fault=type(error).__name__)
-        data = pack(result)
+            _log(call.method, error)
+            data = pack(Result(call.number, fault=type(error).__name__))
         with self._sending:
             self._end.sendall(data)
 
     def _embed(self, number: int, words: WordsRequest) -> Embedded:
         vocabulary = self._inference.embed(words)
         self._words[number] = vocabulary
-        return Embedded(vocabulary.labels, vocabulary.warnings, self._detector.text_counts)
+        return Embedded(
+            vocabulary.labels, vocabulary.warnings, vocabulary.scorer, self._detector.text_counts
+        )
+
+    def _drop(self, numbers: list[int]) -> None:
+        for number in numbers:
+            self._words.pop(number, None)
 
     def _score(self, views: list[WindowView], numbers: list[int]) -> ScoredBatch:
-        return self._inference.score(views, [self._words[number] for number in numbers])
+        """Score windows; one whose words are not known fails alone."""
+        rows = [row for row, number in enumerate(numbers) if number in self._words]
+        words = [self._words[numbers[row]] for row in rows]
+        batch = self._inference.score([views[row] for row in rows], words)
+        scores: list[Scores | Failure] = [
+            Failure("internal", "the words could not be embedded")
+        ] * len(numbers)
+        for row, score in zip(rows, batch.scores, strict=True):
+            scores[row] = score
+        return ScoredBatch(scores, batch.score_ms)
+
+
+def _log(method: Method, error: Exception) -> None:
+    """Log a fault while it is handled; what an error over words says may quote them."""
+    if method != "embed":
+        log.exception("%s failed", method)
+        return
+    place = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+    log.error("embed failed with %s at\n%s", type(error).__name__, place)
 
 
 if __name__ == "__main__":
