@@ -95,7 +95,10 @@ class DrainingServer(uvicorn.Server):
 
 
 def _awaits_request(connection: Any) -> bool:
-    """Tell whether a connection speaks HTTP and has no whole request that waits for its answer."""
+    """Tell whether a connection has no whole request that waits for its answer, or is a WebSocket.
+
+    A WebSocket whose handshake has not ended is none yet.
+    """
     if not hasattr(connection, "cycle"):
-        return False
+        return not connection.handshake_initiated
     return connection.cycle is None or bool(connection.cycle.response_complete)

@@ -40,6 +40,7 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         app,
         log_config=None,
         access_log=False,
+        http="h11",  # whatever else is installed: one parser, the one that is tested
         ws="websockets-sansio",
         ws_max_size=settings.max_frame_bytes * 4 // 3 + 65_536,
         ws_ping_interval=None,

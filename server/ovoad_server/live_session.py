@@ -329,6 +329,8 @@ class LiveSession:
         """Answer what is under way and say the last word."""
         session = self._session
         if end.refusal is not None:
+            if self._update is not None:
+                self._update.cancel()  # the refusal is the last word
             session.drop_waiting("stale")
             self._say(end.refusal.to_message())
             return

@@ -52,7 +52,7 @@ class Settings(BaseSettings):
         default=4096 * 4096, description="width x height"
     )
     max_labels: Annotated[int, Field(ge=1)] = 1000
-    max_inflight: Annotated[int, Field(ge=1)] = Field(default=8, description="frames, lossless")
+    max_inflight: Annotated[int, Field(ge=1)] = Field(default=16, description="frames, lossless")
     max_fps: Annotated[float, Field(gt=0)] = Field(
         default=60.0, description="frames/s of a session"
     )

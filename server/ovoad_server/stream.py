@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 LAST_WORD_TIMEOUT_S = 30.0
 CLOSE_GOING_AWAY = 1001  # what a browser says that leaves the page
+CLOSE_ABNORMAL = 1006  # no close frame was seen
 
 
 async def serve_stream(websocket: WebSocket, hub: Hub) -> None:
@@ -222,6 +223,8 @@ class Connection:
                 await self._websocket.send_text(text)
         except TimeoutError:
             raise WebSocketDisconnect(protocol.CLOSE_PROTOCOL, "reader too slow") from None
+        except RuntimeError:  # uvicorn has closed a connection that broke WebSocket's own rules
+            raise WebSocketDisconnect(CLOSE_ABNORMAL) from None
 
 
 def _superseded() -> RefusedError:

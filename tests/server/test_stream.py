@@ -24,7 +24,7 @@ async def test_session_created_tells_model_words_and_limits(serve: Serve) -> Non
             max_frame_bytes=4 * 2**20,
             max_pixels=4096 * 4096,
             max_labels=1000,
-            max_inflight=8,
+            max_inflight=16,
             max_fps=30,
             idle_timeout_ms=60_000,
             max_session_ms=3_600_000,

@@ -60,8 +60,8 @@ def decode_image(data: bytes, *, max_pixels: int, least_side: int = 0) -> Frame:
         raise ImageError(f"{kind} image of {len(data)} bytes is truncated, expected a whole one")
     try:
         pixels = _decode(data, header, least_side)
-    except cv2.error as error:
-        raise ImageError(f"{kind} image cannot be decoded: {error.err}") from error
+    except cv2.error:
+        pixels = None
     if pixels is None:
         raise ImageError(
             f"{kind} image of {len(data)} bytes cannot be decoded, its data are damaged"
