@@ -28,9 +28,9 @@ from .real_server import (
 )
 
 pytestmark = pytest.mark.slow
-DRAIN_S = 3.0
+DRAIN_S = 6.0
 LONG_S = 60.0
-SLACK_S = 2.0
+SLACK_S = 4.0
 
 Start = Callable[..., RealServer]
 

@@ -80,12 +80,17 @@ def pid_of(worker: WorkerProcess) -> int:
 
 
 def children(parent: int | None = None) -> list[int]:
-    """Return the processes, zombies too, whose parent this one or another is."""
+    """Return the processes, zombies too, whose parent this one or another is.
+
+    Without the helper of Python's multiprocessing, which stays once a library has asked for it.
+    """
     found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == (parent or os.getpid()):
-                found.append(int(stat.parent.name))
+            its_parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            is_helper = b"multiprocessing." in (folder / "cmdline").read_bytes()
+            if its_parent == (parent or os.getpid()) and not is_helper:
+                found.append(int(folder.name))
     return found
 
 
