@@ -21,8 +21,9 @@ from pydantic import ValidationError
 from ovoad_model.window import Window
 from ovoad_server.app import create_app
 from ovoad_server.draining import DrainingServer
+from ovoad_server.engine.batches import BatchRecord
 from ovoad_server.engine.capacity import CostModel
-from ovoad_server.engine.engine import BatchRecord, Engine
+from ovoad_server.engine.engine import Engine
 from ovoad_server.engine.worker import WorkerProcess, WorkerStartError
 from ovoad_server.engine.worker_link import Setup
 from ovoad_server.health import Health

@@ -1,13 +1,15 @@
 """Prometheus metrics of one server, in a registry of its own. No per-session label."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
-from ovoad_server.engine.engine import BatchRecord
+from ovoad_server.engine.batches import BatchRecord
 from ovoad_server.engine.replies import Dropped, Failed, Reply, Scored
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_FRAMES = (1, 2, 4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True)
@@ -31,80 +33,47 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.sessions_active = Gauge(
-            "ovoad_sessions_active", "open sessions", registry=self.registry
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        self.model = Info("ovoad_model", "what answers", registry=self.registry)
+
+        self.sessions = counter("ovoad_sessions", "sessions opened")
+        self.rejected = counter("ovoad_sessions_rejected", "connections refused", ["reason"])
+        self.ended = counter("ovoad_sessions_ended", "sessions ended", ["reason"])
+        self.resumed = counter("ovoad_sessions_resumed", "sessions gone on with")
+        self.sessions_active = gauge("ovoad_sessions_active", "open sessions")
+        self.parked = gauge(
+            "ovoad_sessions_parked", "sessions whose connection broke and that can be resumed"
         )
-        self.sessions = Counter("ovoad_sessions", "sessions opened", registry=self.registry)
-        self.rejected = Counter(
-            "ovoad_sessions_rejected", "connections refused", ["reason"], registry=self.registry
+
+        self.received = counter("ovoad_frames_received", "frames received")
+        self.predicted = counter("ovoad_frames_predicted", "frames answered by scores")
+        self.dropped = counter("ovoad_frames_dropped", "frames dropped", ["reason"])
+        self.failed = counter("ovoad_frames_failed", "frames answered by errors", ["code"])
+        self.waiting = gauge("ovoad_frames_waiting", "frames in all mailboxes")
+        self.events = counter("ovoad_events", "events sent", ["kind"])
+        self.stage = histogram(
+            "ovoad_stage_seconds", "time of a frame by stage", ["stage"], buckets=_SECONDS
         )
-        self.ended = Counter(
-            "ovoad_sessions_ended", "sessions ended", ["reason"], registry=self.registry
+        self.batch = histogram("ovoad_batch_frames", "frames in a batch", buckets=_FRAMES)
+
+        self.slots = gauge(
+            "ovoad_slots", "sessions that there may be, by the settings and the measured cost"
         )
-        self.resumed = Counter(
-            "ovoad_sessions_resumed", "sessions gone on with", registry=self.registry
-        )
-        self.parked = Gauge(
-            "ovoad_sessions_parked",
-            "sessions whose connection broke and that can be resumed",
-            registry=self.registry,
-        )
-        self.slots = Gauge(
-            "ovoad_slots",
-            "sessions that there may be, by the settings and the measured cost",
-            registry=self.registry,
-        )
-        self.slots_used = Gauge("ovoad_slots_used", "slots taken", registry=self.registry)
-        self.capacity = Gauge(
+        self.slots_used = gauge("ovoad_slots_used", "slots taken")
+        self.capacity = gauge(
             "ovoad_capacity_frames_per_second",
             "frames a second, by what batches were seen to cost",
-            registry=self.registry,
         )
-        self.batch_limit = Gauge(
-            "ovoad_batch_limit_frames", "the most frames in a batch now", registry=self.registry
-        )
-        self.worker_lost = Counter(
-            "ovoad_worker_lost", "workers that died or hung", ["how"], registry=self.registry
-        )
-        self.heartbeat = Gauge(
+        self.batch_limit = gauge("ovoad_batch_limit_frames", "the most frames in a batch now")
+        self.worker_lost = counter("ovoad_worker_lost", "workers that died or hung", ["how"])
+        self.heartbeat = gauge(
             "ovoad_worker_heartbeat_age_seconds",
             "time since the worker last showed that it gets on",
-            registry=self.registry,
         )
-        self.received = Counter("ovoad_frames_received", "frames received", registry=self.registry)
-        self.predicted = Counter(
-            "ovoad_frames_predicted", "frames answered by scores", registry=self.registry
-        )
-        self.dropped = Counter(
-            "ovoad_frames_dropped", "frames dropped", ["reason"], registry=self.registry
-        )
-        self.failed = Counter(
-            "ovoad_frames_failed", "frames answered by errors", ["code"], registry=self.registry
-        )
-        self.events = Counter("ovoad_events", "events sent", ["kind"], registry=self.registry)
-        self.stage = Histogram(
-            "ovoad_stage_seconds",
-            "time of a frame by stage",
-            ["stage"],
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self.batch = Histogram(
-            "ovoad_batch_frames",
-            "frames in a batch",
-            buckets=(1, 2, 4, 8, 16, 32, 64),
-            registry=self.registry,
-        )
-        self.waiting = Gauge(
-            "ovoad_frames_waiting", "frames in all mailboxes", registry=self.registry
-        )
-        self.text_hits = Gauge(
-            "ovoad_text_cache_hits", "texts found in the cache", registry=self.registry
-        )
-        self.text_misses = Gauge(
-            "ovoad_text_cache_misses", "texts embedded anew", registry=self.registry
-        )
-        self.model = Info("ovoad_model", "what answers", registry=self.registry)
+        self.text_hits = gauge("ovoad_text_cache_hits", "texts found in the cache")
+        self.text_misses = gauge("ovoad_text_cache_misses", "texts embedded anew")
 
     def refresh(self, state: "ServerState") -> None:
         """Take what is counted elsewhere, before a scrape."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
-from ovoad_server.engine.engine import BatchRecord, FrameRecord
+from ovoad_server.engine.batches import BatchRecord, FrameRecord
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ovoad_model.detector import Detector
-from ovoad_server.engine.engine import BatchRecord, Engine
+from ovoad_server.engine.batches import BatchRecord
+from ovoad_server.engine.engine import Engine
 from ovoad_server.engine.events import EventRule
 from ovoad_server.engine.replies import Dropped, Failed, Reply, Scored
 from ovoad_server.engine.session import Policy, Session, Words

@@ -3,7 +3,7 @@
 import pytest
 
 from ovoad_model.detector import Detector
-from ovoad_server.engine.engine import BatchRecord
+from ovoad_server.engine.batches import BatchRecord
 from ovoad_server.engine.images import decode_image
 from ovoad_server.engine.replies import Failed, Scored
 

@@ -21,7 +21,7 @@ from opentelemetry.trace import StatusCode
 from ovoad_model.detector import Detector
 from ovoad_server import tracing as tracing_module
 from ovoad_server.__main__ import main
-from ovoad_server.engine.engine import BatchRecord, FrameRecord
+from ovoad_server.engine.batches import BatchRecord, FrameRecord
 from ovoad_server.tracing import MissingTracingError, Tracing, open_exporter
 
 from .bench import Bench

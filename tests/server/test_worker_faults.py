@@ -17,7 +17,8 @@ import pytest
 from ovoad_model.window import Window
 from ovoad_server.engine import worker as worker_module
 from ovoad_server.engine import worker_life
-from ovoad_server.engine.engine import BatchRecord, Engine
+from ovoad_server.engine.batches import BatchRecord
+from ovoad_server.engine.engine import Engine
 from ovoad_server.engine.interface import (
     EncodedBatch,
     Failure,

@@ -12,96 +12,34 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from ovoad_server.engine.batches import (
+    Batch,
+    BatchRecord,
+    Job,
+    fail_all,
+    push_feature,
+    record_of,
+    scored_reply,
+)
 from ovoad_server.engine.capacity import CostModel
 from ovoad_server.engine.interface import (
     EncodedBatch,
     Failure,
-    Float32Array,
-    Scores,
     Vocabulary,
     Window,
-    WindowView,
     WordsRequest,
     Worker,
     WorkerLostError,
 )
-from ovoad_server.engine.replies import Failed, Scored, Timing
-from ovoad_server.engine.session import Session, WaitingFrame
+from ovoad_server.engine.session import Session
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 RESTART_WAIT_S: Final = 15.0  # for the next worker, before frames that wait for it have failed
 LARGE_BATCH: Final = 4  # frames; below, two batches at once would only slow each other down
 TAIL_FRAMES: Final = 2  # the next batch leaves when this many frames are expected to be left
-
-
-@dataclass(frozen=True)
-class FrameRecord:
-    """What one answered frame took: times by time.monotonic, milliseconds of its batch's stages.
-
-    encoded_s, scored_s: when these stages ended, None where the frame did not get so far.
-    code: of the error that was the answer, None for scores.
-    """
-
-    scorer: str
-    received_s: float
-    taken_s: float
-    encoded_s: float | None
-    scored_s: float | None
-    answered_s: float
-    decode_ms: float
-    encode_ms: float
-    score_ms: float
-    code: str | None
-
-
-@dataclass(frozen=True)
-class BatchRecord:
-    """One batch: its frames, at least one."""
-
-    frames: Sequence[FrameRecord]
-
-    @property
-    def size(self) -> int:
-        """Frames in it."""
-        return len(self.frames)
-
-
-@dataclass
-class _Job:
-    """A frame on its way through a batch."""
-
-    session: Session
-    frame: WaitingFrame
-    taken_s: float
-    encoded_s: float | None = None
-    scored_s: float | None = None
-    decode_ms: float = 0.0
-    encode_ms: float = 0.0
-    score_ms: float = 0.0
-    feature: Float32Array | None = None
-    view: WindowView | None = None
-    scores: Scores | None = None
-    error: Failed | None = None
-
-    def fail(self, code: str, message: str) -> None:
-        """Make a failure the frame's answer."""
-        self.error = Failed(self.frame.seq, code, message)
-
-
-@dataclass
-class _Batch:
-    """Frames under way together; expected_s is when they should be encoded, by what others took."""
-
-    jobs: list[_Job]
-    started_s: float
-    expected_s: float
-    encoded: asyncio.Event
-    answered: asyncio.Event
-    encoded_s: float = 0.0
 
 
 class Engine:
@@ -133,7 +71,7 @@ class Engine:
         self._sessions: set[Session] = set()
         self._wake = asyncio.Event()
         self._running = False
-        self._under_way: list[_Batch] = []  # oldest first; only the last one may wait to be encoded
+        self._under_way: list[Batch] = []  # oldest first; only the last one may wait to be encoded
         self._one_by_one = asyncio.Lock()  # held while frames of a lost batch are tried again
 
     # ---- what transports call -------------------------------------------------------------------
@@ -214,9 +152,9 @@ class Engine:
 
     # ---- one batch ------------------------------------------------------------------------------
 
-    def _collect(self, now_s: float) -> list[_Job]:
+    def _collect(self, now_s: float) -> list[Job]:
         """Take one frame a session and round until the batch is full or nothing is due."""
-        jobs: list[_Job] = []
+        jobs: list[Job] = []
         not_due: list[Session] = []
         most = self.largest_batch
         while self._ready and len(jobs) < most:
@@ -225,7 +163,7 @@ class Engine:
                 continue
             frame = session.take(now_s)
             if frame is not None:
-                jobs.append(_Job(session, frame, now_s))
+                jobs.append(Job(session, frame, now_s))
                 if session.backlog:
                     self._ready.append(session)
             elif session.backlog:
@@ -241,12 +179,12 @@ class Engine:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), timeout_s)
 
-    def _begin(self, jobs: list[_Job]) -> _Batch:
+    def _begin(self, jobs: list[Job]) -> Batch:
         """Put a batch under way."""
         now_s, size = time.monotonic(), len(jobs)
         tail_ms = self.cost.batch_ms(TAIL_FRAMES) if size >= LARGE_BATCH else 0.0
         expected_s = now_s + max(0.0, self.cost.batch_ms(size) - tail_ms) / 1000
-        batch = _Batch(jobs, now_s, expected_s, asyncio.Event(), asyncio.Event())
+        batch = Batch(jobs, now_s, expected_s, asyncio.Event(), asyncio.Event())
         self._under_way.append(batch)
         return batch
 
@@ -264,7 +202,7 @@ class Engine:
             async with asyncio.timeout(left_s):
                 await encoding[0].encoded.wait()
 
-    async def _process(self, batch: _Batch) -> None:
+    async def _process(self, batch: Batch) -> None:
         """See a batch through; its answers leave after those of the batch before it."""
         row = self._under_way.index(batch)
         before = self._under_way[row - 1] if row else None
@@ -278,42 +216,42 @@ class Engine:
             self._under_way.remove(batch)
             batch.answered.set()
 
-    async def _encode_safely(self, batch: _Batch, before: _Batch | None) -> None:
+    async def _encode_safely(self, batch: Batch, before: Batch | None) -> None:
         """Encode a batch and put its features into the sessions' windows, in their order."""
         try:
             at_once = await self._each_or_all(batch.jobs, self._encode)
             if before is not None:
                 await before.encoded.wait()
             for job in batch.jobs:
-                _push(job)
+                push_feature(job)
             batch.encoded_s = time.monotonic()
             if at_once:
                 started_s = max(batch.started_s, before.encoded_s if before else 0.0)
                 self.cost.learn(len(batch.jobs), (batch.encoded_s - started_s) * 1000)
         except Exception:
-            _fail_all("a batch of %d was not encoded", batch.jobs)
+            fail_all("a batch of %d was not encoded", batch.jobs)
         finally:
             batch.encoded.set()
 
-    async def _score_safely(self, jobs: list[_Job]) -> None:
+    async def _score_safely(self, jobs: list[Job]) -> None:
         """Score the frames of a batch that are encoded."""
         try:
             good = [job for job in jobs if job.view is not None and job.error is None]
             await self._each_or_all(good, self._score)
         except Exception:
-            _fail_all("a batch of %d was not scored", jobs)
+            fail_all("a batch of %d was not scored", jobs)
 
-    def _answer_all(self, jobs: list[_Job]) -> None:
+    def _answer_all(self, jobs: list[Job]) -> None:
         """Answer every frame of a batch, and tell the observer."""
         for job in jobs:
             self._answer(job)
         try:
-            self._observe(_record(jobs))
+            self._observe(record_of(jobs))
         except Exception:
             log.exception("a batch of %d was not observed", len(jobs))
 
     async def _each_or_all(
-        self, jobs: Sequence[_Job], work: Callable[[Sequence[_Job]], Awaitable[None]]
+        self, jobs: Sequence[Job], work: Callable[[Sequence[Job]], Awaitable[None]]
     ) -> bool:
         """Do a batch at once; where the worker is lost over it, its frames once more, one by one.
 
@@ -333,7 +271,7 @@ class Engine:
         return False
 
     async def _each(
-        self, jobs: Sequence[_Job], work: Callable[[Sequence[_Job]], Awaitable[None]]
+        self, jobs: Sequence[Job], work: Callable[[Sequence[Job]], Awaitable[None]]
     ) -> None:
         for index, job in enumerate(jobs):
             try:
@@ -347,7 +285,7 @@ class Engine:
                     waiting.fail("internal", "the worker was lost and is not back yet")
                 break
 
-    async def _encode(self, jobs: Sequence[_Job]) -> None:
+    async def _encode(self, jobs: Sequence[Job]) -> None:
         batch: EncodedBatch = await self.worker.encode([job.frame.image for job in jobs])
         encoded_s = time.monotonic()
         for job, feature, decode_ms in zip(jobs, batch.features, batch.decode_ms, strict=True):
@@ -359,7 +297,7 @@ class Engine:
         if batch.limit is not None:
             self._most = min(self._most, batch.limit)
 
-    async def _score(self, jobs: Sequence[_Job]) -> None:
+    async def _score(self, jobs: Sequence[Job]) -> None:
         views = [job.view for job in jobs if job.view is not None]
         words = [job.frame.words.vocabulary for job in jobs]
         batch = await self.worker.score(views, [each for each in words if each is not None])
@@ -371,84 +309,14 @@ class Engine:
             else:
                 job.scores = scores
 
-    def _answer(self, job: _Job) -> None:
+    def _answer(self, job: Job) -> None:
         """Send a frame's one answer; a session that fails to take it harms no other."""
         try:
             if job.error is not None:
                 job.session.answer(job.error)
                 return
-            scored = _scored(job)
+            scored = scored_reply(job)
             job.session.answer(scored)
             job.session.follow_events(job.frame, scored)
         except Exception:
             log.exception("frame %d of a session was not answered", job.frame.seq)
-
-
-def _push(job: _Job) -> None:
-    """Put a frame's feature, if it has one, into its session's window; keep the view."""
-    session, frame = job.session, job.frame
-    if job.feature is None:
-        return
-    try:
-        if session.window_generation != frame.generation:
-            session.window.clear()
-            session.window_generation = frame.generation
-        session.window.push(frame.timestamp_ms, job.feature)
-        job.view = session.window.view()
-    except Exception:  # a fault in one window is that frame's answer, no more
-        log.exception("frame %d did not fit into its window", frame.seq)
-        job.fail("internal", "the engine failed")
-
-
-def _fail_all(text: str, jobs: Sequence[_Job]) -> None:
-    """Log what nobody foresaw; it is the answer of all frames that have no other."""
-    log.exception(text, len(jobs))
-    for job in jobs:
-        if job.error is None:
-            job.fail("internal", "the engine failed")
-
-
-def _record(jobs: Sequence[_Job]) -> BatchRecord:
-    answered_s = time.monotonic()
-    frames = []
-    for job in jobs:
-        words = job.frame.words.vocabulary
-        assert words is not None, "frames wait for their words"
-        frames.append(
-            FrameRecord(
-                words.scorer,
-                job.frame.received_s,
-                job.taken_s,
-                job.encoded_s,
-                job.scored_s,
-                answered_s,
-                job.decode_ms,
-                job.encode_ms,
-                job.score_ms,
-                None if job.error is None else job.error.code,
-            )
-        )
-    return BatchRecord(frames)
-
-
-def _scored(job: _Job) -> Scored:
-    frame = job.frame
-    assert job.scores is not None
-    assert job.view is not None
-    assert frame.words.vocabulary is not None
-    return Scored(
-        frame.seq,
-        frame.timestamp_ms,
-        frame.words.version,
-        frame.words.vocabulary,
-        job.scores,
-        job.view.state,
-        Timing(
-            queue=(job.taken_s - frame.received_s) * 1000,
-            decode=job.decode_ms,
-            encode=job.encode_ms,
-            score=job.score_ms,
-            total=(time.monotonic() - frame.received_s) * 1000,
-        ),
-        job.session.counts.unanswered - 1,
-    )
