@@ -1,8 +1,10 @@
 """Plays that break rules below the contract: WebSocket, TCP and HTTP. The server must bear them."""
 
 import asyncio
+import contextlib
 import json
 import random
+from collections.abc import AsyncIterator
 from typing import Final
 
 from tests.server.mutations import mutate, mutate_json, mutate_text
@@ -76,8 +78,7 @@ class Breaches:
     async def first_message(self, number: int) -> None:
         """Send something in place of session.create."""
         choice = random.Random(f"{self._seed} {number}")
-        socket = await self._open()
-        try:
+        async with self._socket() as socket:
             headers = [KEY_HEADER]
             if choice.random() < 0.1:
                 headers = [
@@ -89,16 +90,11 @@ class Breaches:
                 if choice.random() < 0.9:
                     await socket.send(frame(TEXT, b'{"type":"session.close"}'))
                     await self._read_messages(number, socket)
-        except ConnectionError:
-            pass  # refused and closed before all was sent
-        finally:
-            await socket.close()
 
     async def breach(self, number: int) -> None:
         """Break WebSocket's own rules, with or without a session."""
         choice = random.Random(f"{self._seed} {number}")
-        socket = await self._open()
-        try:
+        async with self._socket() as socket:
             if await socket.upgrade([KEY_HEADER]) != 101:
                 self._ledger.find(number, "a good handshake was refused")
                 return
@@ -115,42 +111,36 @@ class Breaches:
                 await self._read_messages(number, socket)
             else:
                 socket.break_off()
-        except ConnectionError:
-            pass  # the server has had enough
-        finally:
-            await socket.close()
 
     async def garbage(self, number: int) -> None:
         """Send bytes that are no handshake, half of one, or one with damage."""
         choice = random.Random(f"{self._seed} {number}")
-        socket = await self._open()
-        try:
+        async with self._socket() as socket:
             self._ledger.note("raw bytes")
             await socket.send(_no_handshake(choice))
             socket.hang_up()
             self._look_at(number, await socket.read_to_the_end())
-        except ConnectionError:
-            pass
-        finally:
-            await socket.close()
 
     async def http(self, number: int) -> None:
         """Ask for something over HTTP, rightly or wrongly."""
         choice = random.Random(f"{self._seed} {number}")
-        socket = await self._open()
-        try:
+        async with self._socket() as socket:
             self._ledger.note("HTTP request")
             await socket.send(_request(choice))
             if choice.random() < 0.5:
                 socket.hang_up()
             self._look_at(number, await socket.read_to_the_end())
+
+    @contextlib.asynccontextmanager
+    async def _socket(self) -> AsyncIterator[RawSocket]:
+        """Open a socket for one play; the play ends where the server has had enough."""
+        socket = await RawSocket.open(self._target.host, self._target.port)
+        try:
+            yield socket
         except ConnectionError:
             pass
         finally:
             await socket.close()
-
-    async def _open(self) -> RawSocket:
-        return await RawSocket.open(self._target.host, self._target.port)
 
     async def _read_messages(self, number: int, socket: RawSocket) -> None:
         while (received := await socket.receive()) is not None:
