@@ -53,6 +53,7 @@ class PlainEncoder:
     templates: tuple[str, ...] = ("{}",)
     background: tuple[str, ...] = tuple(f"background {number}" for number in range(17))
     background_floor: float = 0.1
+    lanes: int = 1
 
     @property
     def embedding_width(self) -> int:

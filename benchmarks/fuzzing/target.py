@@ -24,6 +24,7 @@ SETTINGS: Final = {
     "OVOAD_CREATE_TIMEOUT_S": "2",
     "OVOAD_IDLE_TIMEOUT_S": "4",
     "OVOAD_MAX_FPS": "1000",
+    "OVOAD_RUNTIME": "onnxruntime",
     "OVOAD_PROMISED_FPS": "0",  # sessions are bounded by their number alone
     "OVOAD_RESUME_S": "1",  # so that broken sessions are forgotten before the last look
 }

@@ -114,7 +114,7 @@ def _options(arguments: argparse.Namespace, address: str, files: DemoFiles) -> W
         policy="realtime",
         pace="source",
         max_side=arguments.max_side,
-        save=files.messages,
+        save=[files.messages],
         plot=files.timeline,
     )
 

@@ -57,6 +57,20 @@ class LineView:
         print(text, file=self._out, flush=True)
 
 
+class NamedLines(LineView):
+    """The lines of one of several sources, each after the source's name."""
+
+    def __init__(
+        self, name: str, *, duration_ms: float | None = None, out: TextIO | None = None
+    ) -> None:
+        super().__init__(duration_ms=duration_ms, out=out)
+        self._name = name
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        super().say(f"[{self._name}] {text}")
+
+
 def describe_message(message: StreamMessage) -> str | None:
     """Return the line of a message that a person should see at once, or None."""
     match message:

@@ -8,6 +8,7 @@ import asyncio
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Literal
 
@@ -26,7 +27,8 @@ class SourceReader:
     """Asynchronous iterator over the frames of a source, which it closes when left.
 
     pace "source" gives the frames of a file at their own times; "fast" as soon as there is room,
-    and all of them. Live sources always come at their own rate and always keep the newest.
+    and all of them. Live sources always come at their own rate and always keep the newest. What the
+    source tells meanwhile is handed to `say` on the event loop.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class SourceReader:
         pace: Pace = "source",
         keep: Keep = "newest",
         max_side: int = DEFAULT_MAX_SIDE,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         self.source = source
         self.skipped = 0  # frames read but not handed on, as newer ones had come
@@ -51,6 +54,8 @@ class SourceReader:
         self._finished = False
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        if say is not None:
+            source.tell = lambda text: self._call(lambda: say(text))
         self._thread = threading.Thread(target=self._run, name="ovoad source", daemon=True)
 
     async def __aenter__(self) -> "SourceReader":
@@ -88,6 +93,7 @@ class SourceReader:
     def stop(self) -> None:
         """End the iteration now; frames still waiting are left."""
         self._stopped.set()
+        self.source.stop()
         with self._room:
             self._room.notify_all()
         self._wake.set()
@@ -150,15 +156,18 @@ class SourceReader:
         self._signal()
 
     def _signal(self) -> None:
+        self._call(self._wake.set)
+
+    def _call(self, work: Callable[[], object]) -> None:
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._wake.set)
+            self._loop.call_soon_threadsafe(work)
 
     def _judge_end(self, grabbed: int, decoded: int) -> None:
         source = self.source
         if decoded == 0 and self.skipped == 0:
             found = f"none of {grabbed} frames decodes" if grabbed else "it ends at its start"
             raise SourceError(f"cannot read video '{source.name}': no video frames found: {found}")
-        if source.live:
+        if not source.may_end:
             raise SourceError(f"{source.name} stopped giving frames after {grabbed} frames")
         expected = source.frame_count
         if expected is not None and grabbed < _WHOLE * expected:

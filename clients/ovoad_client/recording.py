@@ -5,6 +5,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ovoad_client.errors import ClientError
+from ovoad_client.notices import FramesLost, Reconnected, Reconnecting, StreamMessage
 from ovoad_client.protocol import ProtocolError, ServerMessage, parse_server_message
 
 
@@ -32,6 +33,21 @@ class Recording:
             raise RecordingError(f"cannot write '{self.path}': {_reason(error)}") from error
         self.lines += 1
 
+    def push_frame(self, seq: int, timestamp_ms: int, jpeg: bytes) -> None:
+        """Frames themselves are not written."""
+
+    def take(self, message: StreamMessage) -> None:
+        """Append a message of the server; what the client tells of itself is not written."""
+        if not isinstance(message, Reconnecting | Reconnected | FramesLost):
+            self.write(message.to_json())
+
+    def close(self) -> None:
+        """Close the file; raises RecordingError."""
+        try:
+            self._file.close()
+        except OSError as problem:
+            raise RecordingError(f"cannot write '{self.path}': {_reason(problem)}") from problem
+
     def __enter__(self) -> "Recording":
         return self
 
@@ -41,10 +57,7 @@ class Recording:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            self._file.close()
-        except OSError as problem:
-            raise RecordingError(f"cannot write '{self.path}': {_reason(problem)}") from problem
+        self.close()
 
 
 def read_recording(path: Path) -> Iterator[ServerMessage]:

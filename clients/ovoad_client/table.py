@@ -9,7 +9,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ovoad_client.board import Board, describe_event, describe_speed, describe_window
+from ovoad_client.board import (
+    EVENTS_KEPT,
+    Board,
+    describe_event,
+    describe_speed,
+    describe_window,
+)
 from ovoad_client.counts import describe_drops
 from ovoad_client.lines import describe_message, describe_position
 from ovoad_client.notices import StreamMessage
@@ -60,24 +66,32 @@ class TableView:
 
 
 def render(
-    board: Board, *, duration_ms: float | None = None, most_labels: int = 20
+    board: Board,
+    *,
+    duration_ms: float | None = None,
+    most_labels: int = 20,
+    name: str | None = None,
+    most_events: int = EVENTS_KEPT,
 ) -> RenderableType:
-    """Return the board as something that rich draws."""
-    parts: list[RenderableType] = [_label_table(board, most_labels)]
+    """Return the board as something that rich draws; name: of one source among several."""
+    parts: list[RenderableType] = [_label_table(board, most_labels, name)]
     hidden = len(board.labels) - most_labels
     if hidden > 0:
         parts.append(Text(f"{hidden} more labels, less likely now", style="dim"))
     if duration_ms:
         parts.append(_progress(board, duration_ms))
     parts.append(Text(_status(board, duration_ms)))
-    parts.extend(Text(f"event {describe_event(event)}") for event in board.events)
+    parts.extend(
+        Text(f"event {describe_event(event)}") for event in list(board.events)[-most_events:]
+    )
     return Group(*parts)
 
 
-def _label_table(board: Board, most_labels: int) -> Table:
+def _label_table(board: Board, most_labels: int, name: str | None) -> Table:
     model = board.created.model
+    about = f"{model.encoder} · {model.scorer} · {board.created.policy}"
     table = Table(
-        title=Text(f"{model.encoder} · {model.scorer} · {board.created.policy}"),
+        title=Text(about if name is None else f"{name} · {about}"),
         title_justify="left",
         expand=False,
         pad_edge=False,

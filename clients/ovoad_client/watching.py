@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from ovoad_client.counts import describe_drops
 from ovoad_client.errors import BrokenError, ClientError
 from ovoad_client.interrupts import Interrupts
 from ovoad_client.notices import StreamMessage
+from ovoad_client.outputs import Outputs
 from ovoad_client.plot import PlotError, draw_timeline
 from ovoad_client.protocol import (
     DropReason,
@@ -30,7 +31,6 @@ from ovoad_client.protocol import (
 )
 from ovoad_client.reading import Keep, Pace, SourceReader
 from ovoad_client.reconnecting import Reconnect
-from ovoad_client.recording import Recording
 from ovoad_client.sources import DEFAULT_MAX_SIDE, JPEG_QUALITY, VideoSource, sent_size
 from ovoad_client.stream import Stream
 from ovoad_client.timeline import Timeline
@@ -71,7 +71,7 @@ class WatchOptions:
     pace: Pace = "source"
     max_side: int = DEFAULT_MAX_SIDE
     duration_s: float | None = None
-    save: Path | None = None
+    save: Sequence[Path] = ()  # files, each in the format that its name's ending says
     plot: Path | None = None
     reconnect: Reconnect | None = _RECONNECT  # after a break; None: never
 
@@ -94,6 +94,24 @@ class WatchSummary:
     reconnects: int = 0
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """What keeps a session beyond its end."""
+
+    outputs: Outputs
+    timeline: Timeline
+
+    def push_frame(self, timestamp_ms: int, jpeg: bytes) -> None:
+        """Take the frame that is sent next."""
+        self.outputs.push_frame(timestamp_ms, jpeg)
+        self.timeline.push_frame(timestamp_ms, jpeg)
+
+    def take(self, message: StreamMessage) -> None:
+        """Take a message that the stream told."""
+        self.outputs.take(message)
+        self.timeline.update(message)
+
+
 @dataclass
 class _Progress:
     """What sender and receiver tell each other."""
@@ -112,27 +130,41 @@ async def watch(
     """
     start_s = time.monotonic()
     progress = _Progress()
-    with _recording(options.save) as tap:
-        async with _connect(options, tap) as stream:
-            keep: Keep = "newest" if options.policy == "realtime" else "all"
-            reader = SourceReader(source, pace=options.pace, keep=keep, max_side=options.max_side)
-            interrupts.stop = reader.stop
-            board = Board(stream.created)
-            timeline = Timeline(stream.created, title=source.name)
-            with view:
-                for line in headlines(source, options, stream):
-                    view.say(line)
-                await _exchange(stream, reader, options, board, timeline, view, progress)
-                view.refresh(board)
-            wall_s = time.monotonic() - start_s
-            interrupts.stop = None
-            for note in _closing_notes(stream, reader):
-                view.say(note)
+    async with _connect(options) as stream:
+        keep: Keep = "newest" if options.policy == "realtime" else "all"
+        reader = SourceReader(
+            source, pace=options.pace, keep=keep, max_side=options.max_side, say=view.say
+        )
+        interrupts.stop = reader.stop
+        board = Board(stream.created)
+        kept = _Kept(
+            Outputs(options.save, stream.created), Timeline(stream.created, title=source.name)
+        )
+        with view:
+            for line in headlines(source, options, stream):
+                view.say(line)
+            try:
+                await _exchange(stream, reader, options, board, kept, view, progress)
+            finally:
+                await kept.outputs.close()
+            view.refresh(board)
+        wall_s = time.monotonic() - start_s
+        interrupts.stop = None
+        for note in [*_closing_notes(stream, reader), *kept.outputs.notes]:
+            view.say(note)
+    progress.failures += kept.outputs.failures
+    timeline = kept.timeline
     if options.plot is not None and timeline.points:
         try:
             await asyncio.to_thread(draw_timeline, timeline, options.plot)
         except PlotError as error:
             progress.failures.append(error)
+    return _summary(stream, reader, progress, wall_s)
+
+
+def _summary(
+    stream: Stream, reader: SourceReader, progress: "_Progress", wall_s: float
+) -> WatchSummary:
     return WatchSummary(
         sent=stream.counts.sent,
         skipped=reader.skipped,
@@ -200,9 +232,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 # ---- the parts of a session --------------------------------------------------------------------
 
 
-def _connect(
-    options: WatchOptions, tap: Callable[[str], None] | None
-) -> contextlib.AbstractAsyncContextManager[Stream]:
+def _connect(options: WatchOptions) -> contextlib.AbstractAsyncContextManager[Stream]:
     return connect(
         options.url,
         options.labels,
@@ -213,7 +243,6 @@ def _connect(
         top_k=options.top_k,
         events=options.events,
         api_key=options.api_key,
-        tap=tap,
         reconnect=options.reconnect,
     )
 
@@ -223,7 +252,7 @@ async def _exchange(
     reader: SourceReader,
     options: WatchOptions,
     board: Board,
-    timeline: Timeline,
+    kept: _Kept,
     view: View,
     progress: _Progress,
 ) -> None:
@@ -231,9 +260,9 @@ async def _exchange(
     left: list[BrokenPipeError] = []
     try:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_send_frames(stream, reader, options, timeline, progress))
+            tasks.create_task(_send_frames(stream, reader, options, kept, progress))
             ticking = tasks.create_task(_tick(view, board))
-            await _receive(stream, board, timeline, view, progress)
+            await _receive(stream, board, kept, view, progress)
             reader.stop()
             ticking.cancel()
     except* BrokenPipeError:
@@ -246,21 +275,24 @@ async def _send_frames(
     stream: Stream,
     reader: SourceReader,
     options: WatchOptions,
-    timeline: Timeline,
+    kept: _Kept,
     progress: _Progress,
 ) -> None:
     """Send the source's frames, then close the session, whatever ended them."""
     one_at_a_time = options.pace == "fast" and options.policy == "realtime"
+    may_wait = options.pace == "fast" or options.policy == "lossless"
     end_ms = None if options.duration_s is None else options.duration_s * 1000
     try:
         async with reader:
             async for frame in reader:
                 if end_ms is not None and frame.timestamp_ms >= end_ms:
                     break
+                if may_wait:
+                    await kept.outputs.wait_for_room()
                 if one_at_a_time:
                     await stream.wait_for_answers(below=1)
+                kept.push_frame(frame.timestamp_ms, frame.jpeg)
                 await stream.send(frame.jpeg, timestamp_ms=frame.timestamp_ms)
-                timeline.push_frame(frame.timestamp_ms, frame.jpeg)
     except ClientError as error:
         progress.failures.append(error)
     if not stream.ended:
@@ -270,13 +302,13 @@ async def _send_frames(
 
 
 async def _receive(
-    stream: Stream, board: Board, timeline: Timeline, view: View, progress: _Progress
+    stream: Stream, board: Board, kept: _Kept, view: View, progress: _Progress
 ) -> None:
     """Take in every message until the session ends."""
     try:
         async for message in stream:
             board.update(message, latency_ms=stream.latency_ms)
-            timeline.update(message)
+            kept.take(message)
             view.tell(message)
             if isinstance(message, VocabularyUpdated):
                 for warning in message.warnings:
@@ -301,12 +333,3 @@ def _closing_notes(stream: Stream, reader: SourceReader) -> list[str]:
     if stream.closed is not None:
         notes += [f"warning: {text}" for text in stream.counts.differences(stream.closed)]
     return notes
-
-
-@contextlib.contextmanager
-def _recording(path: Path | None) -> Iterator[Callable[[str], None] | None]:
-    if path is None:
-        yield None
-        return
-    with Recording(path) as recording:
-        yield recording.write

@@ -2,12 +2,15 @@
 
 import { colourName } from "./colours.js";
 import { find, percent } from "./dom.js";
+import { takeDrops } from "./drop.js";
 import { Events } from "./events.js";
+import { isIdea, keepWords, keptWords, offerIdeas } from "./ideas.js";
 import { askForKey, storedKey } from "./key.js";
 import { Run } from "./run.js";
 import { SourceError, listCameras, openCamera, openVideo } from "./source.js";
 import { Speed } from "./speed.js";
 import { Status } from "./status.js";
+import { recall, remember } from "./store.js";
 import { Timeline } from "./timeline.js";
 import { WindowView } from "./window_view.js";
 import { Words } from "./words.js";
@@ -17,10 +20,11 @@ import { Words } from "./words.js";
 /** @typedef {import("./protocol.js").SessionCreated} SessionCreated */
 /** @typedef {{key_required: boolean, sample: {url: string, labels: string[]} | null}} PageFacts */
 
-const EXAMPLES = ["drinking from a cup", "talking on the phone", "reading a book"];
 const DRAW_EVERY_MS = matchMedia("(prefers-reduced-motion: reduce)").matches ? 1000 : 100;
 const SPEED_EVERY_MS = 500;
-const WORDS_PLACE = "ovoad.words";
+const SAMPLE = "The sample";
+const KEY_WHY = "Its owner has one for you: the server’s OVOAD_API_KEY.";
+const CAMERA_PLACE = "ovoad.camera";
 
 const video = find("video", HTMLVideoElement);
 const hero = find("hero", HTMLDivElement);
@@ -43,8 +47,8 @@ let facts = { key_required: false, sample: null };
 /** @type {(() => Promise<Source>) | undefined} */
 let openAgain;
 
-const words = new Words(rememberedWords(), () => {
-  localStorage.setItem(WORDS_PLACE, JSON.stringify(words.labels()));
+const words = new Words(keptWords(), () => {
+  keepWords(words.labels());
   run?.updateWords();
 });
 const views = {
@@ -64,17 +68,6 @@ const views = {
 /** @type {Omit<import("./export.js").Recording, "spans">} */
 let lastAbout = { source: "", startedAt: new Date(), lastMs: 0 };
 
-/** @returns {string[]} */
-function rememberedWords() {
-  try {
-    const labels = JSON.parse(localStorage.getItem(WORDS_PLACE) ?? "[]");
-    const usable = Array.isArray(labels) && labels.every((label) => typeof label === "string");
-    return usable && labels.length ? labels : EXAMPLES;
-  } catch {
-    return EXAMPLES;
-  }
-}
-
 // ---- running --------------------------------------------------------------------------------
 
 /**
@@ -84,19 +77,26 @@ function rememberedWords() {
 async function start(open) {
   if (opening) return;
   opening = true;
-  const source = await openOrExplain(open);
+  const source = (await haveKey()) ? await openOrExplain(open) : undefined;
   opening = false;
   if (source) await watch(source, open);
+}
+
+/** Ask for the key before the camera lights up, where the server wants one. */
+async function haveKey() {
+  return !facts.key_required || storedKey() || askForKey(KEY_WHY);
 }
 
 /** @param {() => Promise<Source>} open */
 async function openOrExplain(open) {
   await stop();
   views.status.notice("");
+  views.status.show({ is: "opening" });
   try {
     return await open();
   } catch (error) {
     if (!(error instanceof SourceError)) throw error;
+    views.status.show({ is: "ready" });
     views.status.notice(error.message);
   }
 }
@@ -139,13 +139,26 @@ async function stop() {
   showRunning(false);
 }
 
+/** @param {Source} source that ended by itself */
+function tellEnd({ kind, name }) {
+  if (kind === "camera") return views.status.notice("The camera went away.");
+  const count = views.events.spans.length;
+  const events = count === 1 ? "1 event" : `${count || "no"} events`;
+  views.status.goodNews(`${name} is over: ${events}.`);
+}
+
 /** @param {boolean} running */
 function showRunning(running) {
+  const focused = document.activeElement;
   hero.hidden = running;
   toolbar.hidden = !running;
+  if (running && hero.contains(focused)) pauseButton.focus();
+  if (!running && toolbar.contains(focused)) find("start-camera", HTMLButtonElement).focus();
   pauseButton.textContent = "Pause";
   if (!running) {
+    find("stage", HTMLElement).style.removeProperty("--shape");
     showLeader("", 0);
+    words.clear();
     views.speed.show();
     const refused = document.body.dataset.state === "refused";
     if (!refused) views.status.show({ is: "ready" });
@@ -164,8 +177,8 @@ const page = {
   fps: () => Number(rate.value),
   /** @param {LinkState} state */
   state(state) {
-    views.status.show(state);
-    if (state.is === "live") views.status.notice("");
+    views.status.show(state.is === "live" && isPaused() ? { is: "paused" } : state);
+    if (state.is === "live") views.status.welcomeBack(run?.created?.resumed ?? false);
     if (state.is === "refused") explainRefusal(state);
     if (state.is === "closed") {
       views.status.notice(`The server ended the session: ${state.why}. Start again when you like.`);
@@ -202,7 +215,7 @@ async function explainRefusal(state) {
   }
   const why = storedKey()
     ? "The server does not know that key. Check it, or ask the server’s owner."
-    : "Its owner has one for you: the server’s OVOAD_API_KEY.";
+    : KEY_WHY;
   views.status.notice(storedKey() ? why : "This server wants a key.");
   keyButton.hidden = false;
   await askAndStart(why);
@@ -214,13 +227,22 @@ async function askAndStart(why) {
   if (key && openAgain) await start(openAgain);
 }
 
+/**
+ * @param {string} address
+ * @param {RequestInit} [request]
+ * @returns {Promise<any>} undefined where the server does not answer
+ */
+async function fetchJson(address, request) {
+  const response = await fetch(address, request).catch(() => undefined);
+  return response?.ok ? response.json() : undefined;
+}
+
 /** Fill in what the server offers: scorers, its own templates and background. */
 async function loadConfig() {
   const key = storedKey();
   const headers = key ? { Authorization: `Bearer ${key}` } : undefined;
-  const response = await fetch("v1/config", { headers });
-  if (!response.ok) return;
-  const config = await response.json();
+  const config = await fetchJson("v1/config", { headers });
+  if (!config) return;
   words.setDefaults(config.templates, config.background);
   const chosen = scorer.value;
   const choices = config.scorers.map((/** @type {string} */ name) => new Option(name, name));
@@ -247,7 +269,7 @@ async function listSources() {
   const options = (await listCameras()).map(({ id, name }) => new Option(name, `camera:${id}`));
   if (run?.source.kind === "file") options.unshift(new Option(run.source.name, "current"));
   options.push(new Option("Open a video file…", "file"));
-  if (facts.sample) options.push(new Option("Play the sample", "sample"));
+  if (facts.sample && run?.source.name !== SAMPLE) options.push(new Option("Play the sample", "sample"));
   sources.replaceChildren(...options);
   const current = options.find((option) => option.text === run?.source.name);
   if (current) current.selected = true;
@@ -260,17 +282,24 @@ function startFile(file) {
   return start(open);
 }
 
+/** The camera chosen last, where it is still there; else the one that looks away from the person. */
+function startCamera() {
+  return openCamera(video, recall(CAMERA_PLACE));
+}
+
 function startSample() {
   const { sample } = facts;
   if (!sample) return;
-  const untouched = JSON.stringify(words.labels()) === JSON.stringify(EXAMPLES);
-  if (untouched) words.setLabels(sample.labels);
-  return start(() => openVideo(video, sample.url, { name: "the sample", loop: true }));
+  if (isIdea(words.labels())) words.setLabels(sample.labels);
+  return start(() => openVideo(video, sample.url, { name: SAMPLE, loop: true }));
 }
 
 function chooseSource() {
   const [kind, ...id] = sources.value.split(":");
-  if (kind === "camera") start(() => openCamera(video, id.join(":")));
+  if (kind === "camera") {
+    remember(CAMERA_PLACE, id.join(":"));
+    start(startCamera);
+  }
   if (kind === "sample") startSample();
   if (kind === "file") {
     listSources(); // the choice is made when a file is
@@ -278,9 +307,14 @@ function chooseSource() {
   }
 }
 
+/** Whether the person has halted the pictures. */
+function isPaused() {
+  return pauseButton.textContent !== "Pause";
+}
+
 async function togglePause() {
   if (!run) return;
-  const pausing = pauseButton.textContent === "Pause";
+  const pausing = !isPaused();
   pauseButton.textContent = pausing ? "Go on" : "Pause";
   if (pausing) {
     run.pause();
@@ -304,7 +338,7 @@ function onClick(id, act) {
 }
 
 function listen() {
-  onClick("start-camera", () => start(() => openCamera(video)));
+  onClick("start-camera", () => start(startCamera));
   onClick("start-file", () => fileInput.click());
   onClick("start-sample", startSample);
   onClick("stop", stop);
@@ -316,8 +350,12 @@ function listen() {
   });
   sources.addEventListener("change", chooseSource);
   video.addEventListener("ended", () => {
-    if (run?.source.kind === "camera") views.status.notice("The camera went away.");
+    if (run) tellEnd(run.source);
     stop();
+  });
+  video.addEventListener("resize", () => {
+    const shape = `${video.videoWidth} / ${video.videoHeight}`;
+    if (run || opening) find("stage", HTMLElement).style.setProperty("--shape", shape);
   });
   navigator.mediaDevices?.addEventListener("devicechange", () => run && listSources());
   for (const field of [scorer, enter, exit]) {
@@ -329,28 +367,16 @@ function listen() {
     document.body.classList.toggle("similarities", similarities.checked);
   });
   addEventListener("pagehide", stop);
-  listenForDrops();
-}
-
-function listenForDrops() {
-  const stage = find("stage", HTMLElement);
-  for (const type of ["dragover", "dragleave", "drop"]) {
-    stage.addEventListener(type, (event) => {
-      event.preventDefault();
-      stage.classList.toggle("dropping", type === "dragover");
-      if (event instanceof DragEvent && type === "drop") {
-        startFile(event.dataTransfer?.files[0]);
-      }
-    });
-  }
+  takeDrops(find("stage", HTMLElement), startFile);
 }
 
 async function prepare() {
   find("server-name", HTMLSpanElement).textContent = location.host;
-  const response = await fetch("page.json");
-  if (response.ok) facts = await response.json();
+  facts = (await fetchJson("page.json")) ?? facts;
   find("start-sample", HTMLButtonElement).hidden = !facts.sample;
   keyButton.hidden = !facts.key_required;
+  offerIdeas(words.labels(), (labels) => words.setLabels(labels));
+  document.body.dataset.prepared = "yes";
 }
 
 listen();

@@ -138,7 +138,7 @@ export class Run {
       this.#labels = new Map([[created.vocabulary_version, created.labels]]);
       this.#frames.clear();
       this.views.events.endAll(this.lastMs);
-      this.views.window.reset(created.window);
+      this.views.window.reset(created.window, created.model.scorer);
     }
     this.views.words.setNote(created.warnings.join(" "));
     this.page.created(created);
@@ -171,7 +171,7 @@ export class Run {
         this.#labels.set(message.vocabulary_version, message.labels);
         return;
       case "session.was_reset":
-        return this.created && views.window.reset(this.created.window);
+        return this.created && views.window.reset(this.created.window, this.created.model.scorer);
       case "event":
         return this.#takeEvent(message);
       case "goaway":

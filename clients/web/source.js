@@ -21,7 +21,7 @@ const REASONS = new Map([
 /**
  * Show a camera in the video element.
  * @param {HTMLVideoElement} video
- * @param {string} [deviceId]
+ * @param {string} [deviceId] taken where it is still there
  * @returns {Promise<Source>}
  */
 export async function openCamera(video, deviceId) {
@@ -49,7 +49,7 @@ async function askForCamera(deviceId) {
   if (!navigator.mediaDevices) {
     throw new SourceError("Browsers give cameras only to https pages and to localhost.");
   }
-  const choice = deviceId ? { deviceId: { exact: deviceId } } : { facingMode: "environment" };
+  const choice = deviceId ? { deviceId: { ideal: deviceId } } : { facingMode: "environment" };
   const size = { width: { ideal: 1280 }, height: { ideal: 720 } };
   try {
     return await navigator.mediaDevices.getUserMedia({ video: { ...choice, ...size } });

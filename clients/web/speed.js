@@ -7,22 +7,23 @@ import { find, make } from "./dom.js";
 /** @typedef {{atMs: number, prediction: Prediction, roundTripMs: number}} Answer */
 
 const SPAN_MS = 5000;
+const KEEPS_UP = 0.7; // of the pictures; below it the page says so
 const STAGES = /** @type {const} */ (["network", "queue", "decode", "encode", "score"]);
-const COLOURS = ["none", "action-1", "action-5", "action-0", "action-2"];
 
 export class Speed {
   /** @type {Answer[]} */ #answers = [];
+  /** @type {number[]} */ #takenAtMs = []; // pictures, sent or not
   #counts = { sent: 0, predicted: 0, errors: 0, lost: 0, unsent: 0 };
   #dropped = { busy: 0, rate: 0, stale: 0 };
   #parts = STAGES.map((_, index) => {
     const part = make("span", "stage-part");
-    part.style.setProperty("--colour", `var(--${COLOURS[index]})`);
+    part.style.setProperty("--colour", `var(--stage-${index})`);
     return part;
   });
   #legend = STAGES.map((_, index) => {
     const item = make("li", "");
     const swatch = make("span", "swatch");
-    swatch.style.setProperty("--colour", `var(--${COLOURS[index]})`);
+    swatch.style.setProperty("--colour", `var(--stage-${index})`);
     item.append(swatch, make("span", ""));
     return item;
   });
@@ -36,6 +37,7 @@ export class Speed {
   /** Forget everything. */
   clear() {
     this.#answers = [];
+    this.#takenAtMs = [];
     this.#counts = { sent: 0, predicted: 0, errors: 0, lost: 0, unsent: 0 };
     this.#dropped = { busy: 0, rate: 0, stale: 0 };
     this.show();
@@ -43,11 +45,13 @@ export class Speed {
 
   /** Count a frame that was sent. */
   sent() {
+    this.#takenAtMs.push(performance.now());
     this.#counts.sent += 1;
   }
 
   /** Count a picture that was not sent: the network is behind, or the connection is gone. */
   unsent() {
+    this.#takenAtMs.push(performance.now());
     this.#counts.unsent += 1;
   }
 
@@ -84,6 +88,20 @@ export class Speed {
     write("speed-dropped", this.#counts.sent ? String(busy + rate + stale) : "–");
     this.#showStages();
     this.#showCounts();
+    this.#showSlow(nowMs);
+  }
+
+  /**
+   * Say so when the server answers clearly less than the source gives.
+   * @param {number} nowMs
+   */
+  #showSlow(nowMs) {
+    this.#takenAtMs = this.#takenAtMs.filter((atMs) => nowMs - atMs <= SPAN_MS);
+    const [taken, answered] = [this.#takenAtMs.length, this.#answers.length];
+    const isLong = taken > 0 && nowMs - this.#takenAtMs[0] > SPAN_MS / 2;
+    const slow = find("slow", HTMLParagraphElement);
+    slow.hidden = !(isLong && answered > 0 && answered < KEEPS_UP * taken);
+    slow.textContent = `The server answers ${answered} of ${taken} pictures of the last 5 s; the newest goes first.`;
   }
 
   /** @param {number} nowMs */

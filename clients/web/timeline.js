@@ -1,4 +1,4 @@
-/** The last minute as curves and event spans, drawn by uPlot. */
+/** The last minute as curves, with a lane for each label's events, drawn by uPlot. */
 
 import { colourName } from "./colours.js";
 import { find, themeColour } from "./dom.js";
@@ -9,19 +9,28 @@ import uPlot from "./vendor/uPlot.esm.js";
 /** @typedef {{ms: number, shares: Map<string, number>, background: number}} Moment */
 
 const SHOWN_MS = 60_000;
+const LEAST_SHOWN_MS = 15_000; // at the start: the curves fill the width sooner
 const GAP_MS = 1500; // longer without a prediction: the curves break
 const MOST_CURVES = 8;
+const MOST_LANES = 3;
+const LANE = 19; // pixels of the page
+const FONT = 'system-ui, "DejaVu Sans", sans-serif';
 
 export class Timeline {
   /** @type {Moment[]} */ #moments = [];
   /** @type {uPlot | undefined} */ #plot;
   /** @type {Span[]} */ #spans = [];
+  /** @type {string[]} */ #labels = [];
+  /** @type {string[]} */ #lanes = [];
   #nowMs = 0;
   #curves = "";
   #box = find("timeline", HTMLDivElement);
 
   constructor() {
-    const redraw = () => (this.#curves = "");
+    const redraw = () => {
+      this.#curves = "";
+      if (this.#plot) this.draw(this.#nowMs, this.#labels, this.#spans);
+    };
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
     new ResizeObserver(() => this.#plot?.setSize(this.#size())).observe(this.#box);
   }
@@ -61,11 +70,15 @@ export class Timeline {
    * @param {Span[]} spans
    */
   draw(nowMs, labels, spans) {
-    this.#spans = spans;
+    const startMs = Math.max(0, nowMs - SHOWN_MS);
+    this.#spans = spans.filter(({ endMs = nowMs }) => endMs >= startMs);
     this.#nowMs = nowMs;
+    this.#labels = labels;
+    this.#lanes = latestLabels(this.#spans);
     const shown = this.#moments.filter(({ ms }) => ms >= nowMs - SHOWN_MS - GAP_MS);
     const drawn = mostSeen(labels, shown);
-    const curves = JSON.stringify(drawn.map((label) => [label, colourName(label)]));
+    const coloured = drawn.map((label) => [label, colourName(label)]);
+    const curves = JSON.stringify([coloured, this.#lanes.length]);
     if (curves !== this.#curves || !this.#plot) this.#build(drawn, curves);
     const column = (/** @type {(moment: Moment) => number | undefined} */ value) =>
       shown.map((moment) => {
@@ -79,8 +92,8 @@ export class Timeline {
     ];
     this.#plot?.batch((/** @type {uPlot} */ plot) => {
       plot.setData(/** @type {uPlot.AlignedData} */ (data), false);
-      const endMs = Math.max(nowMs, SHOWN_MS);
-      plot.setScale("x", { min: (endMs - SHOWN_MS) / 1000, max: endMs / 1000 });
+      const endMs = Math.max(nowMs, LEAST_SHOWN_MS);
+      plot.setScale("x", { min: startMs / 1000, max: endMs / 1000 });
     });
   }
 
@@ -95,8 +108,9 @@ export class Timeline {
   #build(labels, curves) {
     this.#plot?.destroy();
     this.#curves = curves;
-    const axis = { stroke: themeColour("soft"), font: "12px system-ui, sans-serif" };
+    const axis = { stroke: themeColour("soft"), font: `12px ${FONT}` };
     const grid = { stroke: themeColour("edge"), width: 1 };
+    const ticks = { show: false };
     const curve = (/** @type {string} */ colour) => ({ stroke: colour, points: { show: false } });
     const seconds = (/** @type {uPlot} */ _, /** @type {number[]} */ splits) =>
       splits.map((second) => clock(1000 * second));
@@ -107,41 +121,123 @@ export class Timeline {
       ...this.#size(),
       legend: { show: false },
       cursor: { show: false },
-      padding: [8, 16, 0, 0],
+      padding: [8 + LANE * this.#lanes.length, 16, 0, 0],
       scales: { x: { time: false }, y: { range: [0, 1] } },
       axes: [
-        { ...axis, grid, ticks: { show: false }, values: seconds, size: 24, space: 70 },
-        { ...axis, grid, ticks: { show: false }, values: shares, size: 44, splits: [0, 0.5, 1] },
+        { ...axis, grid, ticks, values: seconds, size: 24, space: 70, incrs: [1, 2, 5, 10, 20] },
+        { ...axis, grid, ticks, values: shares, size: 44, splits: [0, 0.5, 1] },
       ],
       series: [
         {},
         { ...curve(themeColour("none")), width: 1.5, dash: [4, 4] },
         ...labels.map((label) => ({ ...curve(themeColour(colourName(label))), width: 2 })),
       ],
-      hooks: { drawClear: [(plot) => this.#drawSpans(plot)] },
+      hooks: { drawClear: [(plot) => this.#drawBehind(plot)] },
     };
     this.#plot = new uPlot(options, [[], [], ...labels.map(() => [])], this.#box);
   }
 
+  /** @param {uPlot} plot */
+  #drawBehind(plot) {
+    plot.ctx.save(); // uPlot counts on its own font and colours
+    this.#drawSilences(plot);
+    this.#drawSpans(plot);
+    plot.ctx.restore();
+  }
+
   /**
-   * Shade the time of each event, with a firm edge on top.
+   * Draw each event in its label's lane above the curves, and shade its time below.
    * @param {uPlot} plot
    */
   #drawSpans(plot) {
     const { ctx, bbox } = plot;
-    const right = plot.valToPos(this.#nowMs / 1000, "x", true);
+    const scale = devicePixelRatio;
+    const taken = this.#lanes.map(() => 0); // how far each lane is drawn
     for (const span of this.#spans) {
-      const from = Math.max(bbox.left, plot.valToPos(span.startMs / 1000, "x", true));
-      const end = span.endMs === undefined ? right : plot.valToPos(span.endMs / 1000, "x", true);
-      const to = Math.min(right, end);
-      if (to <= from) continue;
-      ctx.fillStyle = themeColour(colourName(span.label));
-      ctx.globalAlpha = 0.14;
-      ctx.fillRect(from, bbox.top, to - from, bbox.height);
+      const lane = this.#lanes.indexOf(span.label);
+      const { from, width } = this.#place(plot, span.startMs, span.endMs ?? this.#nowMs);
+      if (lane < 0 || width <= 0) continue;
+      const top = bbox.top - (this.#lanes.length - lane) * LANE * scale;
+      const colour = themeColour(colourName(span.label));
+      ctx.fillStyle = colour;
+      ctx.globalAlpha = 0.1;
+      ctx.fillRect(from, bbox.top, width, bbox.height);
       ctx.globalAlpha = 1;
-      ctx.fillRect(from, bbox.top, to - from, 4 * devicePixelRatio);
+      ctx.beginPath();
+      ctx.roundRect(from, top, width, (LANE - 3) * scale, 4 * scale);
+      ctx.fill();
+      const newest = this.#spans.findLast(({ label }) => label === span.label) === span;
+      const beside = newest ? { colour, leftEnd: taken[lane] } : undefined;
+      write(ctx, span.label, themeColour("accent-ink"), { from, width, top }, beside);
+      taken[lane] = from + width;
     }
   }
+
+  /**
+   * Show the times without an answer as what they are.
+   * @param {uPlot} plot
+   */
+  #drawSilences(plot) {
+    const { ctx, bbox } = plot;
+    const last = this.#moments.at(-1);
+    const silences = this.#moments.flatMap(({ ms, background }, index) =>
+      Number.isNaN(background) ? [{ ms, endMs: this.#moments[index + 1].ms }] : [],
+    );
+    if (last && this.#nowMs - last.ms > GAP_MS) silences.push({ ms: last.ms, endMs: this.#nowMs });
+    for (const { ms, endMs } of silences) {
+      const { from, width } = this.#place(plot, ms, endMs);
+      if (width <= 0) continue;
+      ctx.fillStyle = themeColour("track");
+      ctx.fillRect(from, bbox.top, width, bbox.height);
+      write(ctx, "no answers", themeColour("soft"), { from, width, top: bbox.top + bbox.height / 2 });
+    }
+  }
+
+  /**
+   * Where a stretch of time lies on the canvas.
+   * @param {uPlot} plot
+   * @param {number} startMs
+   * @param {number} endMs
+   */
+  #place(plot, startMs, endMs) {
+    const from = Math.max(plot.bbox.left, plot.valToPos(startMs / 1000, "x", true));
+    return { from, width: plot.valToPos(endMs / 1000, "x", true) - from };
+  }
+}
+
+/**
+ * Write a word into a box of one lane's height, where it fits; else beside it, if so wished.
+ * @param {CanvasRenderingContext2D} ctx
+ * @param {string} text
+ * @param {string} colour
+ * @param {{from: number, width: number, top: number}} box
+ * @param {{colour: string, leftEnd: number}} [beside] the colour there, and where the last box ends
+ */
+function write(ctx, text, colour, { from, width, top }, beside) {
+  const scale = devicePixelRatio;
+  ctx.font = `600 ${11 * scale}px ${FONT}`;
+  ctx.textBaseline = "middle";
+  ctx.textAlign = "left";
+  const needed = ctx.measureText(text).width + 12 * scale;
+  const put = (/** @type {string} */ ink, /** @type {number} */ left) => {
+    ctx.fillStyle = ink;
+    ctx.fillText(text, left + 6 * scale, top + ((LANE - 3) / 2 + 0.5) * scale);
+  };
+  if (needed <= width) return put(colour, from);
+  if (!beside) return;
+  const right = from + width;
+  if (right + needed <= ctx.canvas.width) return put(beside.colour, right);
+  if (from - needed >= beside.leftEnd) put(beside.colour, from - needed);
+}
+
+/**
+ * The labels of the latest events, the first to appear on top.
+ * @param {Span[]} spans oldest first
+ */
+function latestLabels(spans) {
+  const latest = new Set(spans.toReversed().map(({ label }) => label));
+  const shown = [...latest].slice(0, MOST_LANES);
+  return [...new Set(spans.map(({ label }) => label))].filter((label) => shown.includes(label));
 }
 
 /**

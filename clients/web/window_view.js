@@ -11,8 +11,11 @@ const GROUP_COLOURS = 8;
 
 export class WindowView {
   /** @type {Slot[]} */ #slots = [];
-  #list = find("slots", HTMLUListElement);
+  #past = find("past", HTMLUListElement);
+  #newest = find("newest", HTMLUListElement);
   #text = find("window-text", HTMLParagraphElement);
+  #groups = find("groups-text", HTMLParagraphElement);
+  #scorer = "";
   #grid = new Grid(4, 32);
   #neighbours = 8;
   #told = "";
@@ -24,16 +27,18 @@ export class WindowView {
   /**
    * Begin anew with an empty window.
    * @param {WindowShape} shape
+   * @param {string} [scorer]
    */
-  reset({ fps, past, neighbours }) {
+  reset({ fps, past, neighbours }, scorer = "") {
+    this.#scorer = scorer;
     this.#grid = new Grid(fps, past + neighbours);
     this.#neighbours = neighbours;
     this.#slots = Array.from({ length: past + neighbours }, buildSlot);
-    this.#list.replaceChildren(...this.#slots.map(({ element }) => element));
-    const seconds = Math.round((past + neighbours) / fps);
-    this.#text.textContent =
-      `${fps} frames a second, ${seconds} seconds deep: ` +
-      `${past} past slots, then the ${neighbours} newest.`;
+    const seconds = (/** @type {number} */ slots) => `${slots} slots, ${slots / fps} s`;
+    find("past-title", HTMLElement).textContent = `Past: ${seconds(past)}`;
+    find("newest-title", HTMLElement).textContent = `Newest: ${seconds(neighbours)}`;
+    this.#text.textContent = "Empty until the first frame.";
+    this.#groups.textContent = "";
     this.#told = "";
     this.#mark();
   }
@@ -61,16 +66,18 @@ export class WindowView {
     copy(before.kept, before.shown);
     const again = this.#slots.splice(0, count);
     this.#slots.push(...again);
-    this.#list.append(...again.map(({ element }) => element));
   }
 
   #mark() {
     const filled = this.#grid.filled();
     const firstNewest = this.#slots.length - this.#neighbours;
+    const elements = this.#slots.map(({ element }) => element);
+    this.#past.replaceChildren(...elements.slice(0, firstNewest));
+    this.#newest.replaceChildren(...elements.slice(firstNewest));
     this.#slots.forEach(({ element }, index) => {
       element.classList.toggle("filled", filled[index] === true);
       element.classList.toggle("gap", filled[index] === false);
-      element.classList.toggle("newest-part", index >= firstNewest);
+      element.classList.toggle("newest", index === filled.length - 1);
       if (index < firstNewest) element.style.removeProperty("--colour");
     });
   }
@@ -95,15 +102,22 @@ export class WindowView {
     if (window.gaps) parts.push(`${window.gaps} ${window.gaps === 1 ? "gap" : "gaps"}`);
     parts.push(`${(window.span_ms / 1000).toFixed(1)} s`);
     if (window.warming_up) parts.push("warming up");
-    if (grouping) {
-      const groups = new Set(grouping.assignment.map((row) => row.indexOf(Math.max(...row))));
-      const foreground = Math.max(...grouping.foreground);
-      parts.push(`${groups.size} ${groups.size === 1 ? "group" : "groups"}`);
-      parts.push(`foreground up to ${percent(foreground)}`);
-    }
+    this.#tellGroups(grouping);
     const text = parts.join(" · ");
     if (text !== this.#told) this.#text.textContent = text;
     this.#told = text;
+  }
+
+  /** @param {Prediction["grouping"]} grouping */
+  #tellGroups(grouping) {
+    let text = `The scorer ${this.#scorer} makes no groups; “ovoad” colours them here.`;
+    if (grouping) {
+      const groups = new Set(grouping.assignment.map((row) => row.indexOf(Math.max(...row))));
+      const foreground = percent(Math.max(...grouping.foreground));
+      const count = groups.size === 1 ? "1 group" : `${groups.size} groups`;
+      text = `${count} among the newest frames, by colour · foreground up to ${foreground}`;
+    }
+    if (text !== this.#groups.textContent) this.#groups.textContent = text;
   }
 }
 

@@ -80,6 +80,7 @@ export class Words {
    * @param {number} enter from which probability on an action counts
    */
   show(shares, background, enter) {
+    find("actions", HTMLElement).style.setProperty("--enter", String(enter));
     const nowMs = performance.now();
     const meters = nowMs - this.#metersAtMs >= METER_EVERY_MS;
     if (meters) this.#metersAtMs = nowMs;

@@ -2,11 +2,14 @@
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from ovoad_model.detector import Detector
 from ovoad_model.embedded import EmbeddedEncoder
+from ovoad_model.embedded.encoder import INPUT_SIZE
 from ovoad_model.embedded.runtime import Runtime
+from ovoad_model.embedded.shipped import open_shipped
+from ovoad_model.embedded.trial import choose_runtime
 from ovoad_model.encoder import Encoder
 from ovoad_model.errors import (
     MissingRuntimeError,
@@ -14,6 +17,8 @@ from ovoad_model.errors import (
     UnknownEncoderError,
     UnknownRuntimeError,
 )
+from ovoad_model.int8.network import find_int8, int8_folder
+from ovoad_model.open_clip_encoder.notes import default_cache
 from ovoad_model.scorers import (
     Scorer,
     ScorerName,
@@ -27,25 +32,36 @@ ENCODERS: Final = ("embedded",)
 OPEN_CLIP: Final = "open_clip:"
 """What the names of the other encoders begin with: open_clip:MODEL/TAG (docs/encoders.md)."""
 
-RUNTIMES: Final[dict[str, Runtime]] = {
-    "auto": "onnxruntime",  # level with OpenVINO in speed (docs/embedded.md)
-    "onnxruntime": "onnxruntime",
-    "openvino": "openvino",
-}
+RUNTIMES: Final = ("auto", "onnxruntime", "openvino", "openvino-bf16", "openvino-int8")
+"""What runs `embedded`; open_clip's have more (open_clip_encoder/runtimes.py)."""
 
 
 def build_encoder(name: str, *, runtime: str = "auto", cache: Path | None = None) -> Encoder:
     """Load the encoder of this name; raises UnknownEncoderError and other ModelErrors.
 
-    cache is the folder for what an open_clip encoder exports and measures (~/.cache/ovoad).
+    cache is the folder for what encoders export and measure (~/.cache/ovoad).
     """
     if name.startswith(OPEN_CLIP):
         return _build_open_clip(name, runtime, cache)
     if name not in ENCODERS:
         raise UnknownEncoderError(name, (*ENCODERS, "open_clip:MODEL/TAG"))
     if runtime not in RUNTIMES:
-        raise UnknownRuntimeError(runtime, tuple(RUNTIMES))
-    return EmbeddedEncoder.load(runtime=RUNTIMES[runtime])
+        raise UnknownRuntimeError(runtime, RUNTIMES)
+    return _build_embedded(runtime, cache or default_cache())
+
+
+def _build_embedded(runtime: str, cache: Path) -> Encoder:
+    match runtime:
+        case "auto":
+            return EmbeddedEncoder.load(
+                runtime=choose_runtime(open_shipped(), size=INPUT_SIZE, cache=cache)
+            )
+        case "openvino-int8":
+            folder = int8_folder(cache, open_shipped().fingerprint)
+            image_net = find_int8(folder, encoder="embedded")
+            return EmbeddedEncoder.load(runtime="openvino", image_net=image_net)
+        case _:
+            return EmbeddedEncoder.load(runtime=cast(Runtime, runtime))
 
 
 def _build_open_clip(name: str, runtime: str, cache: Path | None) -> Encoder:
@@ -75,6 +91,8 @@ def build_detector(
     """
     if scorer == "ovoad" and weights is None:
         raise MissingWeightsError
+    if encoder == "embedded" and runtime == "auto" and not frames:
+        runtime = "onnxruntime"  # no trial where only words are embedded
     loaded = build_encoder(encoder, runtime=runtime, cache=cache)
     load_images = getattr(loaded, "load_images", None)  # open_clip's alone have one
     if frames and load_images is not None:

@@ -45,6 +45,7 @@ class DetectorFacts:
     templates: tuple[str, ...]
     background: tuple[str, ...]
     feature_width: int
+    lanes: int  # frames that may be encoded side by side, each in a call of its own
     fps: float = FPS
     past: int = PAST
     neighbours: int = NEIGHBOURS
@@ -160,6 +161,7 @@ class Detector:
             templates=encoder.templates,
             background=self.background,
             feature_width=encoder.feature_width,
+            lanes=encoder.lanes,
         )
 
     @property

@@ -52,6 +52,10 @@ class Encoder(Protocol):
     def background_floor(self) -> float:
         """Calibrated similarity that a label must clear though no background concept fits."""
 
+    @property
+    def lanes(self) -> int:
+        """How many frames, each in a call of its own, may be encoded side by side at full speed."""
+
     def encode_frames(self, frames: Sequence[Frame]) -> Float32Array:
         """Encode RGB frames of any size, B of them, into features [B, F]."""
 

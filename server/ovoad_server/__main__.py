@@ -31,6 +31,8 @@ from ovoad_server.hub import Hub
 from ovoad_server.listener import open_listener, uvicorn_config
 from ovoad_server.logs import LogFormat, configure_logs
 from ovoad_server.metrics import Metrics
+from ovoad_server.outward.errors import OutwardError
+from ovoad_server.outward.outward import Outward, open_outward
 from ovoad_server.settings import Settings
 from ovoad_server.tracing import MissingTracingError, Tracing, open_exporter
 
@@ -44,9 +46,9 @@ def main(argv: list[str] | None = None) -> int:
         settings = _settings(argv)
         log_format = settings.log_format
         configure_logs(log_format)
-        with open_listener(settings) as listener:
-            asyncio.run(_serve(settings, listener))
-    except (WorkerStartError, MissingTracingError, OSError, ValidationError) as error:
+        with open_listener(settings) as listener, open_outward(settings) as outward:
+            asyncio.run(_serve(settings, listener, outward))
+    except (WorkerStartError, MissingTracingError, OutwardError, OSError, ValidationError) as error:
         if log_format == "json":
             log.critical("%s", _reason(error))
         else:
@@ -76,7 +78,7 @@ def _settings(argv: list[str] | None) -> Settings:
     return Settings(**given)
 
 
-async def _serve(settings: Settings, listener: socket.socket) -> None:
+async def _serve(settings: Settings, listener: socket.socket, outward: Outward | None) -> None:
     """Start the worker, then the server around it; raises WorkerStartError."""
     exporter = None if settings.traces is None else open_exporter(str(settings.traces))
     metrics = Metrics()
@@ -96,11 +98,14 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         open_window=lambda: Window(facts.feature_width),
         cost=CostModel.from_trial(ready.costs),
         max_batch=settings.max_batch,
+        lanes=facts.lanes,
         latency_budget_ms=settings.latency_budget_ms,
         observe=lambda record: _observe(record, metrics, tracing),
     )
     metrics.model.info({"encoder": facts.encoder, "fingerprint": facts.fingerprint})
-    hub = Hub(settings, engine, facts, metrics)
+    hub = Hub(settings, engine, facts, metrics, watcher=outward)
+    if outward is not None:
+        metrics.registry.register(outward.collector)
     server = DrainingServer(
         uvicorn_config(create_app(hub, Health(ready.golden)), settings),
         drain=lambda grace_s: hub.drain(serve_on_s=grace_s / 2, settle_s=settings.drain_s / 2),

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from typing import Annotated
 
-from fastapi import Depends, FastAPI, HTTPException, Request, Response, WebSocket
+from fastapi import Depends, FastAPI, HTTPException, Request, Response, Security, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -12,7 +13,9 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from ovoad_client import protocol
+from ovoad_server import description
 from ovoad_server.auth import key_matches
+from ovoad_server.clips.routes import add_clips
 from ovoad_server.health import Health, Readiness
 from ovoad_server.hub import Hub
 from ovoad_server.page import add_page, find_page_folder, find_sample
@@ -39,28 +42,36 @@ def create_app(hub: Hub, health: Health) -> FastAPI:
 
     app = FastAPI(
         title="ovoad",
-        summary="Real-time open-vocabulary online action detection",
-        version="1",
+        summary=description.SUMMARY,
+        description=description.DESCRIPTION,
+        version=description.VERSION,
+        openapi_tags=description.TAGS,
+        responses=description.errors(500),
+        docs_url=None,  # FastAPI's would load its parts from another host; ours is the page's
+        redoc_url=None,
         lifespan=lifespan,
     )
     for kind in (StarletteHTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _error_response)
     _add_health_routes(app, hub, health)
     _add_protected_routes(app, hub)
+    key_required = hub.settings.api_key is not None
+    description.add_stream_document(app, key_required=key_required)
     folder = find_page_folder()
     if folder is not None:
-        key_required = hub.settings.api_key is not None
         add_page(app, folder, key_required=key_required, sample=find_sample())
     return app
 
 
 def _add_health_routes(app: FastAPI, hub: Hub, health: Health) -> None:
-    @app.get("/healthz")
+    @app.get("/healthz", tags=["health"], responses=description.ALIVE)
     async def alive() -> Alive:
         """Tell that the process runs."""
         return Alive()
 
-    @app.get("/readyz", responses={503: {"model": Readiness}})
+    responses = {**description.READY, 503: {"model": Readiness, **description.NOT_READY}}
+
+    @app.get("/readyz", tags=["health"], responses=responses)
     async def ready(response: Response) -> Readiness:
         """Tell whether the model still answers right."""
         if hub.draining:
@@ -73,7 +84,7 @@ def _add_health_routes(app: FastAPI, hub: Hub, health: Health) -> None:
 
 
 def _add_protected_routes(app: FastAPI, hub: Hub) -> None:
-    def require_key(request: Request) -> None:
+    def require_key(request: Request, _: Annotated[object, Security(description.BEARER)]) -> None:
         key = hub.settings.api_key
         if not key_matches(request.headers, key.get_secret_value() if key else None):
             raise HTTPException(
@@ -82,16 +93,26 @@ def _add_protected_routes(app: FastAPI, hub: Hub) -> None:
                 headers={"WWW-Authenticate": "Bearer"},
             )
 
-    @app.get("/v1/config", dependencies=[Depends(require_key)])
+    guarded = [Depends(require_key)]
+
+    @app.get("/v1/config", tags=["stream"], dependencies=guarded, responses=description.GRANTED)
     async def config() -> protocol.ServerConfig:
         """Return what `session.created` would grant."""
         return hub.config()
 
-    @app.get("/metrics", dependencies=[Depends(require_key)])
+    @app.get(
+        "/metrics",
+        tags=["monitoring"],
+        dependencies=guarded,
+        response_class=Response,
+        responses=description.METRICS,
+    )
     async def metrics() -> Response:
         """Return metrics in Prometheus's text format."""
         hub.metrics.refresh(hub.state())
         return Response(generate_latest(hub.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    add_clips(app, hub, guard=Depends(require_key))
 
     @app.websocket("/v1/stream")
     async def stream(websocket: WebSocket) -> None:

@@ -7,11 +7,12 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, Protocol
 
 from ovoad_client import protocol
 from ovoad_server.engine.engine import Engine
+from ovoad_server.engine.events import ActionEvent
 from ovoad_server.engine.interface import DetectorFacts
 from ovoad_server.metrics import Metrics, ServerState
 from ovoad_server.refusals import SHORTEST_RETRY_MS, RefusedError
@@ -47,6 +48,16 @@ class Resumable(Protocol):
         """End in order, because the server does."""
 
 
+class EventWatcher(Protocol):
+    """Hears of the words and events of all sessions, on the event loop; returns at once."""
+
+    def take_labels(self, labels: Sequence[str]) -> None:
+        """A session has these words from now on."""
+
+    def take_event(self, session_id: str, event: ActionEvent) -> None:
+        """An action began or ended; what began in a session ends in it, however that ends."""
+
+
 class Hub:
     """Holds the parts, counts the slots, and checks what a client asks for against the limits."""
 
@@ -58,12 +69,14 @@ class Hub:
         metrics: Metrics,
         *,
         now_s: Callable[[], float] = time.monotonic,
+        watcher: EventWatcher | None = None,
     ) -> None:
         self.settings = settings
         self.engine = engine
         self.facts = facts
         self.metrics = metrics
         self.now_s = now_s
+        self.watcher = watcher
         self.slots = Slots(settings, engine, now_s=now_s)
         self.draining = False
         self.settle_s = SETTLE_S
@@ -121,11 +134,15 @@ class Hub:
         return sum(not session.connected for session in self.sessions.values())
 
     def take_slot_of_another(self) -> None:
-        """Take a slot, if need be that of a parked session which gives way; raises RefusedError."""
-        if self.slots.used >= self.slots.total:
-            giving_way = [session for session in self.sessions.values() if session.gives_way]
-            if giving_way:
-                giving_way[0].close("lost")
+        """Take a slot, if need be by closing parked sessions that give way; raises RefusedError.
+
+        More than one where there are fewer slots now than are used.
+        """
+        giving_way = [session for session in self.sessions.values() if session.gives_way]
+        needed = self.slots.used - self.slots.total + 1
+        if 0 < needed <= len(giving_way):
+            for session in giving_way[:needed]:
+                session.close("lost")
         self.slots.take(parked=0)
 
     def state(self) -> ServerState:

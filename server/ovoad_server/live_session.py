@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from ovoad_client import protocol
-from ovoad_server.engine.events import EventRule
+from ovoad_server.engine.events import ActionEvent, EventRule
 from ovoad_server.engine.interface import Vocabulary, WordsRequest
 from ovoad_server.engine.replies import Dropped, Failed, Reply, Scored
 from ovoad_server.engine.session import Session, Words
@@ -80,6 +80,7 @@ class LiveSession:
         hub.engine.add(self._session)
         hub.sessions[self.token] = self
         hub.metrics.sessions.inc()
+        self._tell_labels()
 
     @classmethod
     async def open(cls, hub: Hub, create: protocol.SessionCreate) -> "LiveSession":
@@ -162,6 +163,7 @@ class LiveSession:
         """Free everything that the session holds, whichever way it ended; once."""
         if self._closed:
             return
+        self._session.finish_events()  # a lost session ends its actions too
         self._closed = True
         self.end = self.end or End(reason)
         if self._expiry is not None:
@@ -278,6 +280,7 @@ class LiveSession:
             return
         words.vocabulary = self._vocabulary = embedded
         self._version = words.version
+        self._tell_labels()
         self._say(
             protocol.VocabularyUpdated(
                 vocabulary_version=words.version,
@@ -295,10 +298,16 @@ class LiveSession:
 
     def _take_reply(self, reply: Reply) -> None:
         self._hub.metrics.observe_reply(reply)
+        if self._hub.watcher is not None and isinstance(reply, ActionEvent) and not self._closed:
+            self._hub.watcher.take_event(self._session.session_id, reply)
         seq = reply.seq if isinstance(reply, Scored | Dropped | Failed) else None
         self.outbox.put(to_json(reply, top_k=self._top_k), seq=seq)
         if isinstance(reply, Failed):
             self._stop_after_many_bad()
+
+    def _tell_labels(self) -> None:
+        if self._hub.watcher is not None:
+            self._hub.watcher.take_labels(self._vocabulary.labels)
 
     def _stop_after_many_bad(self) -> None:
         if self._session.bad_in_a_row >= BAD_FRAMES_IN_A_ROW:

@@ -74,6 +74,8 @@ class Metrics:
         )
         self.text_hits = gauge("ovoad_text_cache_hits", "texts found in the cache")
         self.text_misses = gauge("ovoad_text_cache_misses", "texts embedded anew")
+        self.clips = gauge("ovoad_clips_active", "clips under way, those being uploaded too")
+        self.clip_bytes = gauge("ovoad_clip_spool_bytes", "bytes on disk of clips under way")
 
     def refresh(self, state: "ServerState") -> None:
         """Take what is counted elsewhere, before a scrape."""

@@ -17,6 +17,7 @@ MEDIA_TYPES: Final = {
     ".svg": "image/svg+xml",
     ".mp4": "video/mp4",
 }
+ADDRESSES: Final = {"index.html": "/", "docs.html": "/docs"}  # beside those of their names
 HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -24,7 +25,7 @@ HEADERS: Final = {
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
     "Cache-Control": "no-cache",  # asked for anew each time, answered 304 when unchanged
 }
-_HOST: Final = re.compile(r"[A-Za-z0-9.\-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")
+HOST: Final = re.compile(r"[A-Za-z0-9.\-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,8 @@ def add_page(
         name = path.relative_to(folder).as_posix()
         if path.suffix in MEDIA_TYPES and "node_modules" not in name:
             _add_file(app, f"/{name}", path)
-            if name == "index.html":
-                _add_file(app, "/", path)
+            if name in ADDRESSES:
+                _add_file(app, ADDRESSES[name], path)
     facts = PageFacts(
         key_required=key_required,
         sample=SampleFacts(url="sample.mp4", labels=list(sample.labels)) if sample else None,
@@ -99,7 +100,7 @@ def add_page(
 
 def content_security_policy(host: str) -> str:
     """Return the policy: all from this server alone; its WebSocket named for old browsers."""
-    sockets = f" ws://{host} wss://{host}" if _HOST.fullmatch(host) else ""
+    sockets = f" ws://{host} wss://{host}" if HOST.fullmatch(host) else ""
     return "; ".join(
         [
             "default-src 'none'",

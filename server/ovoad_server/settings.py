@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ovoad_server.auth import LOOPBACK
 from ovoad_server.logs import LogFormat
+from ovoad_server.outward.addresses import check_mqtt_url, check_webhook_url, secret_bytes
 
 
 def default_cache() -> Path:
@@ -15,6 +16,13 @@ def default_cache() -> Path:
     import os
 
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ovoad"
+
+
+def default_events_folder() -> Path:
+    """Return the folder of events that wait: $XDG_STATE_HOME/ovoad or ~/.local/state/ovoad."""
+    import os
+
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "ovoad"
 
 
 class Settings(BaseSettings):
@@ -88,6 +96,73 @@ class Settings(BaseSettings):
     max_batch: Annotated[int, Field(ge=1)] = Field(default=16, description="frames")
     decode_threads: Annotated[int, Field(ge=1)] = 2
 
+    max_clips: Annotated[int, Field(ge=1)] = Field(
+        default=8, description="clips at once, those being uploaded too"
+    )
+    max_clip_bytes: Annotated[int, Field(ge=1024)] = Field(
+        default=2 * 2**30, description="bytes of a clip's file"
+    )
+    max_clip_s: Annotated[float, Field(gt=0)] = Field(
+        default=6 * 3600.0, description="seconds of video"
+    )
+    max_clip_frames: Annotated[int, Field(ge=1)] = Field(
+        default=1_000_000, description="frames in a clip's file, scored or not"
+    )
+    clip_spool: Path | None = Field(
+        default=None, description="folder for clips in use: clips/ in that for caches"
+    )
+    clip_spool_bytes: Annotated[int, Field(ge=1024)] = Field(
+        default=8 * 2**30, description="bytes of all clips in use, and their answers"
+    )
+
+    webhook_url: SecretStr | None = Field(
+        default=None, description="address that gets a POST for each event"
+    )
+    webhook_secret: SecretStr | None = Field(
+        default=None, description="signs them: whsec_ and base64 of 24 to 64 random bytes"
+    )
+    mqtt_url: str | None = Field(
+        default=None, description="broker that events go to: mqtt://host:1883, mqtts://host:8883"
+    )
+    mqtt_username: str | None = Field(default=None, description="user name at the broker")
+    mqtt_password: SecretStr | None = Field(default=None, description="password at the broker")
+    mqtt_device: Annotated[str, Field(min_length=1, max_length=64)] = Field(
+        default="ovoad", description="name of this server as a device; each server its own"
+    )
+    mqtt_discovery: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]+$")] = Field(
+        default="homeassistant", description="Home Assistant's discovery prefix"
+    )
+    events_folder: Path = Field(
+        default_factory=default_events_folder, description="folder of the queue of events"
+    )
+    events_max_count: Annotated[int, Field(ge=1)] = Field(
+        default=100_000, description="events in the queue; beyond it the oldest are dropped"
+    )
+    events_max_bytes: Annotated[int, Field(ge=64 * 1024)] = Field(
+        default=64 * 2**20, description="bytes of the queue; beyond it the oldest are dropped"
+    )
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _the_webhook_can_be_reached(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            check_webhook_url(url.get_secret_value())
+        return url
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _the_secret_can_sign(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None:
+            secret_bytes(secret.get_secret_value())
+        return secret
+
+    @field_validator("mqtt_url")
+    @classmethod
+    def _the_broker_can_be_reached(cls, url: str | None) -> str | None:
+        if url is not None:
+            check_mqtt_url(url)
+        return url
+
     @field_validator("api_key")
     @classmethod
     def _a_header_can_carry_the_key(cls, key: SecretStr | None) -> SecretStr | None:
@@ -97,6 +172,14 @@ class Settings(BaseSettings):
                 "found an API key that is empty or has blanks, expected printable ASCII without any"
             )
         return key
+
+    @model_validator(mode="after")
+    def _a_password_has_its_user(self) -> "Settings":
+        if self.mqtt_password is not None and self.mqtt_username is None:
+            raise ValueError(
+                "found OVOAD_MQTT_PASSWORD alone, expected OVOAD_MQTT_USERNAME beside it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _a_public_server_has_a_key(self) -> "Settings":

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from ovoad_client.captures import open_file
 from ovoad_client.errors import SourceError
 from ovoad_client.reading import QUEUED_FRAMES, SourceReader
 from ovoad_client.sources import open_source
@@ -55,7 +56,7 @@ async def test_a_slow_taker_gets_the_newest_frames_and_the_rest_is_counted(
 async def test_a_source_that_may_wait_reads_no_further_than_its_queue(
     make_video: MakeVideo,
 ) -> None:
-    source = open_source(str(make_video(frames=40, fps=100.0)))
+    source = open_file(make_video(frames=40, fps=100.0))
     async with SourceReader(source, pace="fast", keep="all") as reader:
         taken = await anext(reader)
         await asyncio.to_thread(source._capture.get, 3)
@@ -89,8 +90,8 @@ async def test_a_file_cut_short_is_noted(make_video: MakeVideo, tmp_path: Path) 
 
 
 async def test_a_live_source_that_stops_is_an_error(make_video: MakeVideo) -> None:
-    source = open_source(str(make_video(frames=3)))
-    source.live, source.name = True, "camera 0"
+    source = open_file(make_video(frames=3))
+    source.live, source.may_end, source.name = True, False, "camera 0"
     async with SourceReader(source) as reader:
         with pytest.raises(SourceError, match="camera 0 stopped giving frames after 3 frames"):
             [frame async for frame in reader]

@@ -84,8 +84,8 @@ def test_a_missing_file_is_told() -> None:
         open_source("x.mp4")
 
 
-def test_a_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="found a folder, expected a file"):
+def test_a_folder_without_pictures_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"found no pictures, expected names ending in \.jpg"):
         open_source(str(tmp_path))
 
 

@@ -104,7 +104,7 @@ async def test_recording_holds_every_message_and_picture_is_drawn(
 ) -> None:
     save, plot = tmp_path / "out.jsonl", tmp_path / "out.png"
     server.drop_every = 3
-    options = WatchOptions(url=server.url, labels=["waving"], pace="fast", save=save, plot=plot)
+    options = WatchOptions(url=server.url, labels=["waving"], pace="fast", save=[save], plot=plot)
     summary = await run(make_video(frames=9), options)
     messages = list(read_recording(save))
     assert isinstance(messages[0], SessionCreated)
@@ -139,7 +139,7 @@ async def test_a_server_that_goes_in_the_middle_is_told_and_nothing_is_lost(
     server.break_after = 4
     save, plot = tmp_path / "out.jsonl", tmp_path / "out.png"
     options = WatchOptions(
-        url=server.url, labels=["waving"], pace="fast", save=save, plot=plot, reconnect=None
+        url=server.url, labels=["waving"], pace="fast", save=[save], plot=plot, reconnect=None
     )
     summary = await run(make_video(frames=12), options)
     assert isinstance(summary.failure, BrokenError)
@@ -257,7 +257,7 @@ def test_event_thresholds_are_parsed() -> None:
         (["--labels", "a"], "SOURCE"),
         (["v.mp4", "--labels", "a", "--events", "1"], "found '1', expected ENTER,EXIT,MIN_MS"),
         (["v.mp4", "--labels", "a", "--events", "0.2,0.5,0"], "expected exit <= enter"),
-        (["v.mp4", "--labels", "a", "--duration", "0"], "expected more than 0 seconds"),
+        (["v.mp4", "--labels", "a", "--duration", "0"], "expected more than 0"),
         (["v.mp4", "--labels", "a", "--policy", "best"], "--policy"),
     ],
 )

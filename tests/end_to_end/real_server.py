@@ -114,6 +114,7 @@ def start_server(home: Path, **settings: object) -> RealServer:
     """Start the server with OVOAD_* settings and an empty home; wait until it listens."""
     names = (name for name in os.environ if not name.startswith(("OVOAD_", "XDG_")))
     environment = {name: os.environ[name] for name in names}
+    settings = {"runtime": "onnxruntime", **settings}  # no race of the runtimes at each start
     given = {f"OVOAD_{name.upper()}": str(value) for name, value in settings.items()}
     process = subprocess.Popen(
         [sys.executable, "-m", "ovoad_server", "--port", "0"],

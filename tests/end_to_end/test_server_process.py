@@ -68,7 +68,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**{name: os.environ[name] for name in names}, "HOME": str(tmp_path)},
+            env={
+                **{name: os.environ[name] for name in names},
+                "HOME": str(tmp_path),
+                "OVOAD_RUNTIME": "onnxruntime",
+            },
         )
         started.append(process)
         return process

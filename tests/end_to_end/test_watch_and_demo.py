@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import cv2
 import pytest
 
@@ -86,6 +87,50 @@ def test_watch_answers_every_frame_of_a_real_video(
         total = sum(prediction.probabilities) + prediction.background
         assert total == pytest.approx(1.0, abs=1e-4)
     assert cv2.imread(str(tmp_path / "out.png")) is not None
+
+
+def test_several_sources_are_watched_at_once_into_files_of_every_kind(
+    address: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    video = str(find_demo_video())
+    save = ("out.jsonl", "out.csv", "out.events.csv", "out.srt", "out.mp4")
+    done = run(
+        *("watch", video, video, "--url", address, "--api-key", "a-key", "--labels", *LABELS),
+        *("--policy", "lossless", "--pace", "fast", "--duration", "2", "--save", *save),
+        folder=tmp_path,
+        environment=environment,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "2 sources: 100 frames sent, 100 predictions, dropped: none, errors: 0"
+    for number in (1, 2):
+        assert f"[{number}: bikes.mp4] wrote out.{number}.events.csv" in lines
+        kinds = Counter(one.type for one in read_recording(tmp_path / f"out.{number}.jsonl"))
+        assert kinds["prediction"] == 50
+        assert len((tmp_path / f"out.{number}.csv").read_text().splitlines()) == 51
+        with av.open(str(tmp_path / f"out.{number}.mp4")) as drawn:
+            times = [round((frame.time or 0) * 1000) for frame in drawn.decode(video=0)]
+        assert times == list(range(0, 2000, 40))
+
+
+def test_pictures_may_come_from_standard_input(
+    address: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    capture = cv2.VideoCapture(str(find_demo_video()))
+    pictures = [cv2.imencode(".jpg", capture.read()[1])[1].tobytes() for _ in range(10)]
+    command = [*OVOAD, "watch", "-", "--url", address, "--api-key", "a-key", "--labels", "waving"]
+    done = subprocess.run(
+        [*command, "--fps", "10", "--policy", "lossless", "--pace", "fast"],
+        cwd=tmp_path,
+        env=environment,
+        input=b"".join(pictures),
+        capture_output=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"10 frames sent" in done.stdout
+    assert b"10 predictions, dropped: none, errors: 0" in done.stdout
 
 
 @pytest.mark.parametrize("key", [[], ["--api-key", "wrong"]])

@@ -61,6 +61,7 @@ class ColourEncoder:
     templates = ("a person {}",)
     background = ("nothing",)
     background_floor = -1.0
+    lanes = 1
 
     def encode_frames(self, frames: Sequence[Frame]) -> Float32Array:
         features = np.zeros((len(frames), WIDTH), np.float32)

@@ -25,6 +25,7 @@ class GreyEncoder:
     templates = ("{}",)
     background = ("background",)
     background_floor = 0.0
+    lanes = 1
 
     def __init__(self, fingerprint: str = "abc") -> None:
         self.fingerprint = fingerprint

@@ -11,6 +11,8 @@ import torch
 
 from ovoad_model.build import build_detector
 from ovoad_model.errors import ModelError
+from ovoad_model.int8.errors import UncalibratedError
+from ovoad_model.int8.network import calibrate
 from ovoad_model.open_clip_encoder import exports, runtimes, trial
 from ovoad_model.open_clip_encoder.encoder import OpenClipEncoder, load_encoder
 from ovoad_model.open_clip_encoder.exports import Exports
@@ -43,6 +45,40 @@ def frames(count: int = 3) -> list[np.ndarray]:
     return list(generator.integers(0, 256, (count, 70, 90, 3), dtype=np.uint8))
 
 
+def test_auto_takes_what_a_trial_found_fastest(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is fastest, OpenVINO too; torch-compile and lower precision are never tried."""
+    for fastest in trial.ON_CPU:
+        times = {name: 1.0 if name == fastest else 2.0 for name in trial.ON_CPU}
+        made = Trial("tiny", times, {fastest: 1.0})
+        monkeypatch.setattr(trial, "time_all", lambda networks, shop, made=made: made)
+        monkeypatch.setattr(trial, "_load_all", lambda shop: dict.fromkeys(trial.ON_CPU, len))
+        found = encoder(tmp_path, "auto")
+        found.load_images()
+        assert found.runtime == fastest
+        (tmp_path / "encoders" / "trials.json").unlink()
+    assert not [name for name in trial.ON_CPU if "int8" in name or "bf16" in name]
+
+
+def test_calibrated_int8_runs_after_its_calibration_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("nncf")
+    exact = encoder(tmp_path, "openvino")
+    with pytest.raises(UncalibratedError, match="found no network that was calibrated, expected"):
+        encoder(tmp_path, "openvino-int8").load_images()
+    source = exact.int8_source()
+    agreement = calibrate(source, frames(8), pictures="noise")
+    assert (agreement.calibrated, agreement.judged) == (4, 4)
+    assert agreement.mean > 0.98
+    rough = encoder(tmp_path, "openvino-int8")
+    left, right = exact.encode_frames(frames()), rough.encode_frames(frames())
+    assert (exact.project(left) * rough.project(right)).sum(axis=1).min() > 0.98
+    assert (left != right).any()
+    assert "openvino-int8 of open_clip:tiny-vit@tiny.safetensors: cosine to float32" in caplog.text
+
+
 @pytest.mark.parametrize("runtime", ["torch-channels-last", "onnxruntime", "openvino"])
 def test_float32_runtimes_give_the_same_features(runtime: str, shared: Path) -> None:
     expected = encoder(shared, "torch").encode_frames(frames())
@@ -52,8 +88,9 @@ def test_float32_runtimes_give_the_same_features(runtime: str, shared: Path) -> 
     assert found.runtime == runtime
 
 
-def test_half_precision_agrees_in_direction(shared: Path) -> None:
-    exact, half = encoder(shared, "torch"), encoder(shared, "torch-bf16")
+@pytest.mark.parametrize("runtime", ["torch-bf16", "openvino-bf16"])
+def test_half_precision_agrees_in_direction(runtime: str, shared: Path) -> None:
+    exact, half = encoder(shared, "torch"), encoder(shared, runtime)
     cosine = exact.project(exact.encode_frames(frames())) * half.project(
         half.encode_frames(frames())
     )
@@ -97,6 +134,7 @@ def test_auto_measures_once_and_takes_the_fastest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
+    monkeypatch.setattr(trial, "BUDGET_S", 0.2)
     first = encoder(tmp_path, "auto")
     assert first.runtime == "auto"
     expected = first.encode_frames(frames())
@@ -104,6 +142,7 @@ def test_auto_measures_once_and_takes_the_fastest(
     assert set(notes.times_ms) == set(trial.ON_CPU)
     assert first.runtime == notes.fastest
     assert notes.encoder == "open_clip:tiny-vit@tiny.safetensors"
+    assert set(notes.batch_ms) <= set(trial.ON_CPU)
     slow = dict.fromkeys(trial.ON_CPU, 9.0) | {"torch-channels-last": 1.0}
     write_trial(tmp_path, key, Trial(notes.encoder, slow))
     monkeypatch.setattr(trial, "time_all", None)  # must not be called

@@ -30,6 +30,7 @@ class PlainEncoder:
     templates = ("{}",)
     background = ("nothing",)
     background_floor = float("-inf")
+    lanes = 1
 
     def encode_frames(self, frames: Sequence[Frame]) -> Float32Array:
         raise NotImplementedError

@@ -44,17 +44,19 @@ class Bench:
         detector: Detector,
         *,
         max_batch: int,
+        lanes: int = 1,
         observe: Callable[[BatchRecord], None] | None = None,
     ) -> None:
         self.detector = detector
         self.records: list[BatchRecord] = []
         self.order: list[tuple[str, int | None]] = []
         observe = observe or self.records.append
-        self.worker = LocalWorker(detector)
+        self.worker = LocalWorker(detector, lanes=lanes)
         self.engine = Engine(
             self.worker,
             open_window=detector.open_window,
             max_batch=max_batch,
+            lanes=lanes,
             latency_budget_ms=1e9,
             observe=observe,
         )

@@ -69,6 +69,7 @@ class ColourEncoder:
     templates = ("{}",)
     background = ("grey",)
     background_floor = float("-inf")
+    lanes = 1
 
     def __init__(self) -> None:
         self.hold = threading.Event()
@@ -299,12 +300,12 @@ class Serve(Protocol):
 class LocalWorker:
     """A worker without a process of its own, so that a test can hold and watch the model in it."""
 
-    def __init__(self, detector: Detector, *, max_pixels: int = 16_777_216) -> None:
+    def __init__(self, detector: Detector, *, max_pixels: int = 16_777_216, lanes: int = 1) -> None:
         self.inference = Inference(detector, decode_threads=2, max_pixels=max_pixels)
         self.detector = detector
         self.heartbeat_age_s = 0.0
         self.ready = True
-        self._inferring = ThreadPoolExecutor(1, "ovoad-infer")
+        self._inferring = ThreadPoolExecutor(lanes, "ovoad-infer")
         self._embedding = ThreadPoolExecutor(1, "ovoad-text")
 
     @property

@@ -123,9 +123,9 @@ async def test_engine_sleeps_while_the_rate_lets_nothing_through(
     looks = []
     collect = bench.engine._collect
 
-    def counting(now_s: float) -> object:
+    def counting(now_s: float, most: int) -> object:
         looks.append(now_s)
-        return collect(now_s)
+        return collect(now_s, most)
 
     monkeypatch.setattr(bench.engine, "_collect", counting)
     async with running(bench.engine):

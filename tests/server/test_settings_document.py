@@ -23,6 +23,7 @@ def test_no_variable_is_named_that_does_not_exist() -> None:
 
 def test_defaults_are_the_true_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     settings = Settings()
     for name, default, _ in ROW.findall(DOCUMENT.read_text(encoding="utf-8")):
         value = getattr(settings, name.lower())

@@ -252,6 +252,22 @@ async def test_session_whose_client_said_goodbye_gives_way(serve: Serve) -> None
             await refused(another)
 
 
+async def test_as_many_give_way_as_it_takes_once_there_are_fewer_slots(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        serve(max_sessions=3, resume_s=PARK_S) as server,
+        parked(server, goodbye=True) as first,
+        parked(server, goodbye=True) as second,
+        parked(server, goodbye=False) as broken,
+    ):
+        monkeypatch.setattr(Slots, "total", 2)  # the machine was seen to be slower
+        async with server.session() as newcomer:
+            await is_still_served(newcomer, 0)
+            assert list(server.hub.sessions).count(broken.resume_token) == 1
+            assert {first.resume_token, second.resume_token}.isdisjoint(server.hub.sessions)
+
+
 async def test_client_that_said_goodbye_finds_its_session_at_full_house(serve: Serve) -> None:
     """A page that is loaded anew: its own return must not push its session out."""
     async with (

@@ -84,6 +84,7 @@ def server(tmp_path: Path) -> Iterator[LiveServer]:
         "OVOAD_LOG_FORMAT": "json",
         "OVOAD_WORKER_TIMEOUT_S": "2",
         "OVOAD_PROMISED_FPS": "0",
+        "OVOAD_RUNTIME": "onnxruntime",
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "ovoad_server", "--port", "0"],

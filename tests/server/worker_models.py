@@ -41,6 +41,7 @@ class MeanColours:
     templates = ("{}",)
     background = ("grey",)
     background_floor = float("-inf")
+    lanes = 1
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder

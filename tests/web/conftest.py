@@ -11,11 +11,13 @@ import pytest
 from .page_harness import (
     CAMERA_FPS,
     CLIPS,
+    KEY,
     ON_CAMERA,
     SECONDS_EACH,
     Page,
     PageServer,
     clip_frames,
+    has_clips,
     running_page_server,
     stripes,
 )
@@ -28,13 +30,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
 
 
 @pytest.fixture(scope="session")
+def server_with_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
+    folder = tmp_path_factory.mktemp("server_with_key")
+    with running_page_server(folder, OVOAD_API_KEY=KEY) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def camera_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the camera shows: two real clips in turn; coloured stripes where there are none."""
     path = tmp_path_factory.mktemp("camera") / "camera.mjpeg"
     clips = [CLIPS / name for name in ON_CAMERA]
     frames = (
         (frame for clip in clips for frame in clip_frames(clip))
-        if all(clip.is_file() for clip in clips)
+        if has_clips()
         else (stripes(index) for index in range(2 * SECONDS_EACH * CAMERA_FPS))
     )
     with path.open("wb") as output:
@@ -68,6 +77,7 @@ def chromium(camera_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     chrome = webdriver.Chrome(options=options, service=Service(driver))
     chrome.downloads = tmp_path_factory.mktemp("downloads")
+    chrome.pictures = tmp_path_factory.mktemp("pictures")
     chrome.execute_cdp_cmd(
         "Browser.setDownloadBehavior",
         {"behavior": "allow", "downloadPath": str(chrome.downloads)},

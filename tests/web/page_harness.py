@@ -16,12 +16,13 @@ import cv2
 import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-WAIT_S = 30.0
+WAIT_S = 60.0  # for a machine that has much else to do
 CLIPS = Path(os.environ.get("OVOAD_TEST_CLIPS", REPOSITORY.parent / "shared" / "clips"))
 ON_CAMERA = ("guitar.mp4", "soccer_juggling.mp4")
 CAMERA_SIZE = (640, 360)
 CAMERA_FPS = 20
 SECONDS_EACH = 6
+KEY = "right-key/+1"
 
 
 @dataclass
@@ -80,6 +81,10 @@ def running_page_server(folder: Path, **environment: str) -> Iterator[PageServer
         server.stop()
 
 
+def has_clips() -> bool:
+    return all((CLIPS / name).is_file() for name in ON_CAMERA)
+
+
 def clip_frames(clip: Path) -> Iterator[np.ndarray[Any, Any]]:
     """Return a clip's first seconds, thinned to the camera's rate."""
     video = cv2.VideoCapture(str(clip))
@@ -116,7 +121,7 @@ class Page:
             f"if ({words}) localStorage.setItem('ovoad.words', {words});"
         )
         self.chrome.get(url)
-        wait_until(lambda: self.all(".row input"))
+        wait_until(lambda: self.run("return document.body.dataset.prepared"))
         self.console()
 
     def run(self, script: str, *arguments: Any) -> Any:
@@ -132,6 +137,33 @@ class Page:
 
     def press(self, selector: str) -> None:
         self.chrome.find_element("css selector", selector).click()
+
+    def count(self, name: str, script: str) -> None:
+        """Begin to count in window.NAME; the script calls `more()` for each one."""
+        self.run(f"window.{name} = 0; const more = () => window.{name}++; {script}")
+
+    def counted(self, name: str) -> int:
+        return int(self.run(f"return window.{name}"))
+
+    def count_frames(self) -> None:
+        """Count the binary messages that go out, in `frames`."""
+        self.count(
+            "frames",
+            """const {send} = WebSocket.prototype;
+            WebSocket.prototype.send = function (message) {
+                if (typeof message !== "string") more();
+                return send.call(this, message);
+            }""",
+        )
+
+    def count_empty_windows(self) -> None:
+        """Count how often the model's window begins anew, in `anew`."""
+        self.count(
+            "anew",
+            """const text = document.querySelector("#window-text");
+            new MutationObserver(() => text.textContent.startsWith("Empty") && more())
+                .observe(text, {childList: true})""",
+        )
 
     def state(self) -> str:
         return str(self.run("return document.body.dataset.state"))
@@ -168,7 +200,7 @@ class Page:
         self.chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", shape)
 
     def screenshot(self, name: str) -> None:
-        """Save a picture where OVOAD_TEST_PICTURES says, if it does."""
-        if folder := os.environ.get("OVOAD_TEST_PICTURES"):
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            self.chrome.save_screenshot(str(Path(folder) / f"{name}.png"))
+        """Save a picture in the folder OVOAD_SCREENSHOTS, else in one of the test run's own."""
+        folder = Path(os.environ.get("OVOAD_SCREENSHOTS") or self.chrome.pictures)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.chrome.save_screenshot(str(folder / f"{name}.png"))

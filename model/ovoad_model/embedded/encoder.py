@@ -62,16 +62,29 @@ class EmbeddedEncoder:
 
     @classmethod
     def load(
-        cls, folder: Path = ASSETS, *, runtime: Runtime = "onnxruntime", threads: int = 0
+        cls,
+        folder: Path = ASSETS,
+        *,
+        runtime: Runtime = "onnxruntime",
+        threads: int = 0,
+        image_net: Path | None = None,
     ) -> "EmbeddedEncoder":
-        """Check and load the shipped files; a bad one raises DamagedFileError."""
+        """Check and load the shipped files; a bad one raises DamagedFileError.
+
+        image_net stands in for the shipped image net: the same in another precision. Texts are
+        embedded in float32 whatever the runtime.
+        """
         shipped = open_shipped(folder)
-        text_net = load_network(shipped.path("text.onnx"), runtime=runtime, threads=threads)
+        texts: Runtime = "onnxruntime" if runtime == "onnxruntime" else "openvino"
+        text_net = load_network(shipped.path("text.onnx"), runtime=texts, threads=threads)
         tokenizer = load_tokenizer(str(shipped.path("tokenizer.json")))
         return cls(
             fingerprint=shipped.fingerprint,
             image_net=FrameNetwork(
-                shipped.path("image.onnx"), size=INPUT_SIZE, runtime=runtime, threads=threads
+                image_net or shipped.path("image.onnx"),
+                size=INPUT_SIZE,
+                runtime=runtime,
+                threads=threads,
             ),
             sentences=SentenceEncoder(tokenizer, text_net),
             joint=load_joint_space(shipped.path("joint.npz")),
@@ -86,6 +99,11 @@ class EmbeddedEncoder:
     def embedding_width(self) -> int:
         """D, the width of the joint space."""
         return self.joint.width
+
+    @property
+    def lanes(self) -> int:
+        """One frame a core."""
+        return self.image_net.cores
 
     def encode_frames(self, frames: Sequence[Frame]) -> Float32Array:
         """Encode B frames straight into the joint space: [B, D], unit norm."""

@@ -11,18 +11,21 @@ from numpy.typing import NDArray
 from ovoad_model.arrays import Float32Array
 from ovoad_model.errors import MissingRuntimeError
 
-Runtime = Literal["onnxruntime", "openvino"]
+Runtime = Literal["onnxruntime", "openvino", "openvino-bf16"]
 Network = Callable[[NDArray[Any]], Float32Array]
 """A network with one input and one output, safe to call from several threads."""
 
 
-def load_network(path: Path, *, runtime: Runtime, threads: int) -> Network:
-    """Load an ONNX file; threads = 0 leaves their number to the runtime.
+def load_network(path: Path, *, runtime: Runtime, threads: int, side_by_side: int = 1) -> Network:
+    """Load an ONNX file, or one of OpenVINO's; threads = 0 leaves their number to the runtime.
 
-    Both runtimes compute in float32, so that results agree whatever the processor offers.
+    side_by_side: calls that come at once and each get their `threads`; more of them take turns.
+    Both runtimes compute in float32, so that results agree whatever the processor offers, unless
+    bfloat16 is asked for.
     """
-    if runtime == "openvino":
-        return _load_openvino(path, threads)
+    if runtime != "onnxruntime":
+        precision = "bf16" if runtime == "openvino-bf16" else "f32"
+        return _load_openvino(path, threads, side_by_side, precision)
     return _load_onnxruntime(path, threads)
 
 
@@ -46,18 +49,18 @@ def _load_onnxruntime(path: Path, threads: int) -> Network:
     return run
 
 
-def _load_openvino(path: Path, threads: int) -> Network:
+def _load_openvino(path: Path, threads: int, side_by_side: int, precision: str) -> Network:
     try:
         openvino = import_module("openvino")  # carries no types
     except ImportError as error:
         raise MissingRuntimeError("openvino") from error
     settings: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": "f32",
-        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": precision,
+        "NUM_STREAMS": side_by_side,
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",  # no rounding of what flows to stored int8
     }
     if threads:
-        settings["INFERENCE_NUM_THREADS"] = threads
+        settings["INFERENCE_NUM_THREADS"] = threads * side_by_side
     compiled = openvino.compile_model(str(path), "CPU", settings)
 
     def run(batch: NDArray[Any]) -> Float32Array:

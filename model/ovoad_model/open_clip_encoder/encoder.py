@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ovoad_model.arrays import Float32Array, Frame
 from ovoad_model.embedded.language import english_warning
 from ovoad_model.errors import ModelError, UnknownRuntimeError
+from ovoad_model.int8.network import Source
 from ovoad_model.open_clip_encoder.exports import Exports
 from ovoad_model.open_clip_encoder.images import ImageSide, device_of
 from ovoad_model.open_clip_encoder.languages import MANY, languages_of
@@ -57,6 +59,7 @@ class OpenClipEncoder:
         self.background: tuple[str, ...] = BACKGROUND
         self.temperature = 1 / scale
         self.background_floor = float("-inf") if bias is None else -bias / scale
+        self.lanes = 1  # its batches use all of the device
         self.embedding_width = texts.width
         self.feature_width = texts.width if projection.weight is None else len(projection.weight)
         self._preprocessing = preprocessing
@@ -77,6 +80,16 @@ class OpenClipEncoder:
     def load_images(self) -> None:
         """Make the runtime now, with its export and trial, and not at the first frame."""
         self._images.load()
+
+    def int8_source(self) -> Source:
+        """Give what an int8 network is made from; exports the tower where it is not yet."""
+        return Source(
+            encoder=self.name,
+            plain=self._images.export(),
+            folder=self._images.exports.calibrated,
+            prepare=lambda frames: self._preprocessing.batch(frames, torch.device("cpu")).numpy(),
+            embed=self._projection,
+        )
 
     def encode_frames(self, frames: Sequence[Frame]) -> Float32Array:
         """Encode B frames of any size: features [B, F]."""

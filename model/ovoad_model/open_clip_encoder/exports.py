@@ -1,20 +1,16 @@
 """Image towers as ONNX files in the cache folder, by fingerprint; damaged ones are made anew.
 
     CACHE/encoders/FINGERPRINT/plain/image.onnx, manifest.json     float32
-    CACHE/encoders/FINGERPRINT/int8/…                               weights and activations int8
+    CACHE/encoders/FINGERPRINT/int8/…                               int8 matrices (int8.py)
+    CACHE/encoders/FINGERPRINT/openvino-int8/…                      calibrated (ovoad_model/int8)
 
-A folder appears whole or not at all. Knows no runtime.
+Knows no runtime.
 """
 
 import errno
-import hashlib
-import json
 import logging
-import os
-import shutil
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -23,17 +19,14 @@ from typing import Any, Final
 
 import torch
 
+from ovoad_model.int8.network import DIGITS, int8_folder
+from ovoad_model.kept import Make, is_whole, make_folder
 from ovoad_model.open_clip_encoder.errors import NoSpaceError
 from ovoad_model.open_clip_encoder.int8 import measure_agreement, quantise
 from ovoad_model.open_clip_encoder.tower import ImageTower
 
 LOGGER: Final = logging.getLogger(__name__)
 FILE: Final = "image.onnx"
-MANIFEST: Final = "manifest.json"
-DIGITS: Final = 24
-
-Make = Callable[[Path], None]
-"""Write an export's files into an empty folder."""
 
 
 @dataclass(frozen=True)
@@ -62,30 +55,24 @@ class Exports:
         """Where all that belongs to this fingerprint lies."""
         return self.folder / "encoders" / self.fingerprint[:DIGITS]
 
+    @property
+    def calibrated(self) -> Path:
+        """The folder of the calibrated int8 network; whether it is there, int8/network.py tells."""
+        return int8_folder(self.folder, self.fingerprint)
+
     def _kept(self, kind: str, make: Make) -> Path:
         folder = self.own_folder / kind
-        if not is_whole(folder):
+        if not is_whole(folder, FILE):
             if folder.exists():
                 LOGGER.warning("export %s: found it damaged, making it anew", folder)
-            self._make(folder, make)
-        return folder / FILE
-
-    def _make(self, folder: Path, make: Make) -> None:
-        """Write into a folder beside the place and put it there when it is whole."""
-        LOGGER.info("exporting the image tower to %s, which takes up to a minute", folder)
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
+            LOGGER.info("exporting the image tower to %s, which takes up to a minute", folder)
             try:
-                make(unfinished)
-                write_manifest(unfinished)
-                _replace(unfinished, folder)
-            finally:
-                shutil.rmtree(unfinished, ignore_errors=True)
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise NoSpaceError(self.folder, "an exported image tower") from error
-            raise
+                make_folder(folder, make)
+            except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    raise NoSpaceError(self.folder, "an exported image tower") from error
+                raise
+        return folder / FILE
 
 
 def export(tower: ImageTower, size: tuple[int, int], path: Path) -> None:
@@ -119,37 +106,3 @@ def _quiet_exporter() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def write_manifest(folder: Path) -> None:
-    """Note every file's sha256."""
-    sums = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
-    (folder / MANIFEST).write_text(json.dumps(sums, indent=2) + "\n", encoding="utf-8")
-
-
-def is_whole(folder: Path) -> bool:
-    """Tell whether all files that the manifest names are there and unchanged."""
-    try:
-        sums: Any = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return FILE in sums and all(sha256_of(folder / name) == sums[name] for name in sums)
-    except (OSError, ValueError, TypeError):
-        return False
-
-
-def sha256_of(path: Path) -> str:
-    """Digest a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _replace(unfinished: Path, folder: Path) -> None:
-    """Put a finished folder in its place; where another process was first, its work stays."""
-    if folder.exists():
-        if is_whole(folder):
-            return
-        shutil.rmtree(folder)
-    try:
-        os.replace(unfinished, folder)
-    except OSError:
-        if not is_whole(folder):
-            raise

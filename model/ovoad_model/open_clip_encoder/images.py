@@ -4,6 +4,7 @@ The runtime is made at the first frame, so that whoever embeds words alone waits
 """
 
 import logging
+from pathlib import Path
 from threading import Lock
 from typing import Final
 
@@ -31,7 +32,8 @@ class ImageSide:
             check_runtime(runtime, shop.device)
         self.name = runtime
         self.device = shop.device
-        self._shop: Workshop | None = shop
+        self.exports = shop.exports
+        self._shop: Workshop | None = shop  # until the network is made
         self._network: Network | None = None
         self._lock = Lock()
 
@@ -39,6 +41,12 @@ class ImageSide:
         """Give features [B, F] of a batch on the device."""
         network = self._network or self.load()
         return network(batch)
+
+    def export(self) -> Path:
+        """Return the tower's float32 export, made now where it is not there; before `load`."""
+        with self._lock:
+            assert self._shop is not None
+            return self._shop.exports.plain(self._shop.tower)
 
     def load(self) -> Network:
         """Make the network, once; auto measures first, unless this machine has done so before."""

@@ -19,6 +19,7 @@ from torch import Tensor
 from ovoad_model.arrays import Float32Array
 from ovoad_model.embedded.runtime import load_network
 from ovoad_model.errors import MissingRuntimeError, ModelError
+from ovoad_model.int8.network import load_int8
 from ovoad_model.open_clip_encoder.exports import Exports
 from ovoad_model.open_clip_encoder.int8 import read_agreement
 from ovoad_model.open_clip_encoder.tower import ImageTower
@@ -37,6 +38,8 @@ RuntimeName = Literal[
     "onnxruntime-cuda",
     "tensorrt",
     "openvino",
+    "openvino-bf16",
+    "openvino-int8",
 ]
 RUNTIMES: Final[tuple[str, ...]] = get_args(RuntimeName)
 LEAST_AGREEMENT: Final = 0.98
@@ -77,7 +80,7 @@ def check_runtime(name: str, device: torch.device) -> None:
     if name.startswith("onnxruntime") or name == "tensorrt":
         _need("onnxruntime")
         _need("onnxscript")  # what torch exports with
-    if name == "openvino":
+    if name.startswith("openvino"):
         _need("openvino")
         _need("onnxscript")
     provider = {"onnxruntime-cuda": "CUDA", "tensorrt": "Tensorrt"}.get(name)
@@ -142,6 +145,16 @@ def _openvino(shop: Workshop) -> Network:
     return _from_file(load_network(shop.exports.plain(shop.tower), runtime="openvino", threads=0))
 
 
+def _openvino_bf16(shop: Workshop) -> Network:
+    plain = shop.exports.plain(shop.tower)
+    return _from_file(load_network(plain, runtime="openvino-bf16", threads=0))
+
+
+def _openvino_int8(shop: Workshop) -> Network:
+    """Refused unless it was calibrated; how far it agrees with float32 is in the log."""
+    return _from_file(load_int8(shop.exports.calibrated, encoder=shop.name))
+
+
 def _onnxruntime_cuda(shop: Workshop) -> Network:
     return _on_gpu(shop.exports.plain(shop.tower), [("CUDAExecutionProvider", {})])
 
@@ -169,6 +182,8 @@ _LOADERS: Final[Mapping[str, Callable[[Workshop], Network]]] = {
     "onnxruntime-cuda": _onnxruntime_cuda,
     "tensorrt": _tensorrt,
     "openvino": _openvino,
+    "openvino-bf16": _openvino_bf16,
+    "openvino-int8": _openvino_int8,
 }
 
 

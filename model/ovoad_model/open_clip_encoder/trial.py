@@ -5,31 +5,30 @@ precision are not candidates: they change scores (docs/encoders.md), so somebody
 """
 
 import logging
-import os
-import platform
-import time
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from functools import partial
 from typing import Final
 
 import torch
 
 from ovoad_model.errors import ModelError
-from ovoad_model.open_clip_encoder.exports import DIGITS
+from ovoad_model.int8.network import DIGITS
 from ovoad_model.open_clip_encoder.notes import Trial, read_trials, write_trial
 from ovoad_model.open_clip_encoder.runtimes import Network, Workshop, load_runtime
+from ovoad_model.trials import HOPELESS, machine, race
 
 LOGGER: Final = logging.getLogger(__name__)
 ON_CPU: Final = ("torch", "torch-channels-last", "onnxruntime", "openvino")
 ON_CUDA: Final = ("torch", "torch-channels-last", "onnxruntime-cuda")
-ROUNDS: Final = 5
+BATCH: Final = 8
+BUDGET_S: Final = 3.0
+"""Of single frames, and again of batches; large towers take longer, for four rounds at least."""
 
 
 def find_fastest(shop: Workshop) -> tuple[str, Network]:
     """Return the fastest runtime's name and network, from the notes or by a trial."""
     cache = shop.exports.folder
-    key = f"{machine()} | {shop.exports.fingerprint[:DIGITS]}"
+    key = f"{this_machine()} | {shop.exports.fingerprint[:DIGITS]}"
     known = read_trials(cache).get(key)
     if known is not None:
         try:
@@ -37,60 +36,57 @@ def find_fastest(shop: Workshop) -> tuple[str, Network]:
         except (ModelError, OSError, ValueError, KeyError) as error:
             LOGGER.warning("runtime auto: the fastest of an earlier trial fails: %s", error)
     networks = _load_all(shop)
-    times_ms = {name: round(time_ms, 2) for name, time_ms in time_all(networks, shop).items()}
-    trial = Trial(shop.name, times_ms)
+    trial = time_all(networks, shop)
     write_trial(cache, key, trial)
     return trial.fastest, networks[trial.fastest]
 
 
-def time_all(networks: Mapping[str, Network], shop: Workshop) -> dict[str, float]:
-    """Milliseconds of one frame: the best of 5 rounds in which the ways take turns."""
-    frame = torch.zeros((1, *shop.exports.size, 3), dtype=torch.uint8, device=shop.device)
-    best = dict.fromkeys(networks, float("inf"))
-    for run in networks.values():
-        run(frame)
-    for _ in range(ROUNDS):
-        for name, run in networks.items():
-            start = time.perf_counter()
-            run(frame)
-            best[name] = min(best[name], (time.perf_counter() - start) * 1000)
-    for name, time_ms in best.items():
-        LOGGER.info("runtime %s: %.1f ms a frame", name, time_ms)
-    return best
+def time_all(networks: Mapping[str, Network], shop: Workshop) -> Trial:
+    """Time single frames, then batches with those that are not far behind."""
+    single = race(
+        {n: partial(run, _noise(shop, 1)) for n, run in networks.items()}, budget_s=BUDGET_S
+    )
+    least = min(single.values())
+    near = {name: networks[name] for name, ms in single.items() if ms <= HOPELESS * least}
+    batch = _noise(shop, BATCH)
+    batches = race({name: partial(run, batch) for name, run in near.items()}, budget_s=BUDGET_S)
+    trial = Trial(
+        shop.name,
+        {name: round(ms, 3) for name, ms in single.items()},
+        {name: round(ms / BATCH, 3) for name, ms in batches.items()},
+    )
+    for name, ms in trial.times_ms.items():
+        LOGGER.info(
+            "runtime %s: %.1f ms a frame, %s in batches of %d",
+            name,
+            ms,
+            f"{trial.batch_ms[name]:.1f}" if name in trial.batch_ms else "–",
+            BATCH,
+        )
+    return trial
 
 
-def machine() -> str:
+def this_machine() -> str:
     """What a measured time depends on beside the model."""
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    versions = " ".join(f"{name} {_version(name)}" for name in ("torch", "onnxruntime", "openvino"))
-    return f"{_processor()}, {cores} cores, {torch.get_num_threads()} threads, {cuda}, {versions}"
+    threads = f"{torch.get_num_threads()} threads"
+    return machine(("torch", "onnxruntime", "openvino"), threads, cuda)
+
+
+def _noise(shop: Workshop, count: int) -> torch.Tensor:
+    """Frames of noise, uint8 [count, H, W, 3]."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (count, *shop.exports.size, 3)
+    frames = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    return frames.to(shop.device)
 
 
 def _load_all(shop: Workshop) -> dict[str, Network]:
-    """Make every candidate that this machine can run; torch alone must not fail."""
-    networks = {}
+    """Load every candidate that can run here."""
+    networks: dict[str, Network] = {}
     for name in ON_CUDA if shop.device.type == "cuda" else ON_CPU:
         try:
             networks[name] = load_runtime(name, shop)
         except ModelError as error:
             LOGGER.info("runtime auto: %s left out (%s)", name, error)
     return networks
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "none"
-
-
-def _processor() -> str:
-    """The processor's name, as the system tells it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

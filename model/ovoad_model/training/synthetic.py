@@ -79,6 +79,7 @@ class World:
     templates = ("a photo of {}",)
     background = ("background",)
     background_floor = float("-inf")
+    lanes = 1
 
     def __init__(self, settings: WorldSettings) -> None:
         self.settings = settings

@@ -2,8 +2,9 @@
 
 Knows sessions and a worker; no transport, no model. The event loop schedules and answers, the
 worker computes. While a batch runs, frames gather in the mailboxes: batches grow with load, and an
-idle engine dispatches at once. The next batch leaves a little before a large one is expected to be
-encoded, so that no core of the worker waits for the last frame of a batch.
+idle engine dispatches at once. Under light load frames leave one by one, up to as many as the
+worker encodes side by side. Under heavy load the next batch leaves a little before a large one is
+expected to be encoded, so that no core of the worker waits for the last frame of a batch.
 """
 
 import asyncio
@@ -47,8 +48,9 @@ class Engine:
 
     Each session gives one frame a round, so nobody waits longer than the batch under way plus one
     round. A batch holds at most `max_batch` frames, and no more than are expected to be done in
-    half of `latency_budget_ms`: a frame waits for one batch and is part of the next. `observe` is
-    told of every batch.
+    half of `latency_budget_ms`: a frame waits for one batch and is part of the next. `lanes` is how
+    many frames, each in a call of its own, the worker encodes side by side at full speed. `observe`
+    is told of every batch.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Engine:
         open_window: Callable[[], Window],
         cost: CostModel | None = None,
         max_batch: int = 16,
+        lanes: int = 1,
         latency_budget_ms: float = 500.0,
         observe: Callable[[BatchRecord], None] = lambda record: None,
     ) -> None:
@@ -65,6 +68,7 @@ class Engine:
         self.open_window = open_window
         self.cost = cost or CostModel()
         self._most = max_batch
+        self._lanes = lanes
         self._latency_budget_ms = latency_budget_ms
         self._observe = observe
         self._ready: deque[Session] = deque()
@@ -140,8 +144,8 @@ class Engine:
         try:
             async with asyncio.TaskGroup() as tasks:
                 while True:
-                    await self._until_next_may_leave()
-                    jobs = self._collect(time.monotonic())
+                    most = await self._until_next_may_leave()
+                    jobs = self._collect(time.monotonic(), most)
                     if jobs:
                         tasks.create_task(self._process(self._begin(jobs)))
                         await asyncio.sleep(0)  # its images leave before anything else is decided
@@ -152,11 +156,10 @@ class Engine:
 
     # ---- one batch ------------------------------------------------------------------------------
 
-    def _collect(self, now_s: float) -> list[Job]:
-        """Take one frame a session and round until the batch is full or nothing is due."""
+    def _collect(self, now_s: float, most: int) -> list[Job]:
+        """Take one frame a session and round until there are `most` or nothing is due."""
         jobs: list[Job] = []
         not_due: list[Session] = []
-        most = self.largest_batch
         while self._ready and len(jobs) < most:
             session = self._ready.popleft()
             if session not in self._sessions:
@@ -188,19 +191,26 @@ class Engine:
         self._under_way.append(batch)
         return batch
 
-    async def _until_next_may_leave(self) -> None:
-        """Wait until the batches under way are encoded, or a single large one nearly is."""
+    async def _until_next_may_leave(self) -> int:
+        """Wait until the batches under way are encoded, or a single large one nearly is.
+
+        Not where lanes are free and few frames wait. Returns how many frames may leave at most.
+        """
         async with self._one_by_one:
             pass
         encoding = [batch for batch in self._under_way if not batch.encoded.is_set()]
         if not encoding:
-            return
+            return self.largest_batch
+        free = self._lanes - sum(len(batch.jobs) for batch in encoding)
+        if free > 0 and len(self._ready) < max(LARGE_BATCH, free):
+            return min(free, self.largest_batch)
         left_s = None
         if self.cost.known and len(encoding) == 1 and len(encoding[0].jobs) >= LARGE_BATCH:
             left_s = max(0.0, encoding[0].expected_s - time.monotonic())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(left_s):
                 await encoding[0].encoded.wait()
+        return self.largest_batch
 
     async def _process(self, batch: Batch) -> None:
         """See a batch through; its answers leave after those of the batch before it."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from ovoad_server.engine.image_headers import ImageHeader, read_header
 from ovoad_server.engine.interface import Frame
+from ovoad_server.engine.raw_image import RawImage
 
 MAX_SCANS: Final = 32
 """Of a progressive JPEG: encoders write about ten, and each costs a pass over all pixels."""
@@ -39,6 +40,8 @@ def decode_image(data: bytes, *, max_pixels: int, least_side: int = 0) -> Frame:
     (benchmarks/decode_speed.py). Raises ImageError for anything else, for truncated files, and
     before decoding for more than `max_pixels`.
     """
+    if isinstance(data, RawImage):
+        return data.pixels()
     if not data:
         raise ImageError("image has 0 bytes, expected JPEG, PNG or WebP")
     header = read_header(data)

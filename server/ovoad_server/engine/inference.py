@@ -57,7 +57,8 @@ class Inference:
 
     def encode(self, images: Sequence[bytes]) -> EncodedBatch:
         """Decode B images side by side and encode the good ones in one batch."""
-        decoded = list(self._decoders.map(self._decode, images))
+        alone = len(images) == 1  # needs no thread beside this one
+        decoded = list((map if alone else self._decoders.map)(self._decode, images))
         started_s = time.monotonic()
         frames = [frame for frame, _ in decoded if not isinstance(frame, Failure)]
         encoded = iter(self._in_pieces(frames, self._encode_frames))

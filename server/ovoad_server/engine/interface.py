@@ -105,6 +105,10 @@ class DetectorFacts(Protocol):
     def feature_width(self) -> int: ...
 
     @property
+    def lanes(self) -> int:
+        """How many frames, each in a call of its own, may be encoded side by side at full speed."""
+
+    @property
     def fps(self) -> float:
         """Of the window's grid."""
 

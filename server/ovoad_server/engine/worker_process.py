@@ -1,7 +1,8 @@
 """The worker as a process of its own: build the model, then do what the server asks until it goes.
 
-Places of work: this thread reads, two encode (the next batch fills the cores that the end of one
-leaves idle), one scores, one embeds words.
+Places of work: this thread reads, at least two encode (the next batch fills the cores that the end
+of one leaves idle; single frames go side by side where the encoder has lanes for them), one scores,
+one embeds words.
 Started as `python -m ovoad_server.engine.worker_process FD SERVER_PID LOG_FORMAT`.
 """
 
@@ -17,6 +18,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Any, Final
+
+import cv2
 
 from ovoad_server.engine.inference import Inference
 from ovoad_server.engine.interface import (
@@ -51,6 +54,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     _end_with_the_server(int(sys.argv[2]))
     configure_logs(sys.argv[3])
+    cv2.setNumThreads(1)  # frames side by side use the cores better than parts of one frame
     end = socket.socket(fileno=int(sys.argv[1]))
     try:
         _serve(end, receive(end))
@@ -102,7 +106,7 @@ class _Desk:
         self._inference = inference
         self._sending = Lock()
         self._words: dict[int, Vocabulary] = {}
-        self._encoding = ThreadPoolExecutor(2, "ovoad-encode")
+        self._encoding = ThreadPoolExecutor(max(2, detector.facts.lanes), "ovoad-encode")
         self._scoring = ThreadPoolExecutor(1, "ovoad-score")
         self._embedding = ThreadPoolExecutor(1, "ovoad-text")
 

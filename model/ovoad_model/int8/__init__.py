@@ -1,0 +1,1 @@
+"""Image networks in int8: calibrated on pictures, kept with how far they agree with float32."""

@@ -1,0 +1,65 @@
+"""What the decoder's process says to the server: kinds of records behind a fixed header.
+
+A record is HEADER, then `size` bytes: JSON, or for a frame its RGB pixels [height, width, 3].
+"""
+
+import json
+import struct
+from dataclasses import asdict, dataclass
+from typing import Final
+
+HEADER: Final = struct.Struct("<cQqII")  # kind, size, timestamp_ms, height, width
+OPENED: Final = b"O"  # JSON: Opened
+FRAME: Final = b"F"
+POSITION: Final = b"P"  # timestamp_ms alone: it gets on
+ENDED: Final = b"E"  # JSON: Ended
+REFUSED: Final = b"X"  # JSON: Refused
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to decode, and its bounds."""
+
+    descriptor: int  # of the file
+    output: int  # the pipe's
+    server_pid: int
+    container: str
+    fps: float
+    threads: int
+    max_pixels: int
+    max_frames: int
+    max_duration_s: float
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What the file's header says of its frames, upright."""
+
+    width: int
+    height: int
+    fps: float | None
+    duration_ms: int | None
+    frame_count: int | None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """All frames were read; expected is how many the header had promised."""
+
+    frames: int
+    expected: int | None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why there are no (more) frames."""
+
+    status: int
+    code: str
+    message: str
+
+
+def pack_json(kind: bytes, record: Opened | Ended | Refused) -> bytes:
+    """Return a record that holds JSON."""
+    body = json.dumps(asdict(record)).encode()
+    return HEADER.pack(kind, len(body), 0, 0, 0) + body

@@ -1,0 +1,149 @@
+"""Parts of clips by themselves: raw pixels, containers, the form, the decoder's process."""
+
+import asyncio
+import json
+import os
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ovoad_server.clips.containers import container_of
+from ovoad_server.clips.decoder import Decoded, Decoder, Position, Record
+from ovoad_server.clips.decoder_link import Ended, Opened
+from ovoad_server.clips.refusals import ClipRefusedError
+from ovoad_server.clips.spool import Spool
+from ovoad_server.clips.upload import Form
+from ovoad_server.engine.images import ImageError, decode_image
+from ovoad_server.engine.raw_image import RawImage
+
+from .clip_parts import WORDS, write_video
+from .harness import WAIT_S
+
+LIMITS = {"threads": 1, "max_pixels": 10**6, "max_frames": 10**6, "max_duration_s": 100.0}
+
+
+def test_raw_image_gives_its_pixels_back_and_only_as_such() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    image = RawImage(RawImage.head(5, 7) + pixels.tobytes())
+    sent = pickle.loads(pickle.dumps(image, protocol=5))
+    found = decode_image(sent, max_pixels=1)
+    assert np.array_equal(found, pixels)
+    assert found.flags.writeable
+    with pytest.raises(ImageError, match="expected JPEG, PNG or WebP"):
+        decode_image(bytes(image), max_pixels=100)  # as a client could send them
+
+
+def test_server_process_loads_no_decoder() -> None:
+    code = (
+        "import sys, ovoad_server.clips.routes\n"
+        "sys.exit(' '.join(m for m in ('cv2', 'av') if m in sys.modules) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"#EXTM3U\n",
+        b"ffconcat version 1.0\nfile /etc/passwd\n",
+        b"<?xml version='1.0'?><MPD xmlns='urn:mpeg:dash:schema:mpd:2011'>",
+        b"v=0\no=- 0 0 IN IP4 127.0.0.1\n",
+        b"\xff\xd8\xff\xe0\x00\x10JFIF",
+        b"GIF89a",
+        b"RIFF\x00\x00\x00\x00WAVE",
+        b"RIFF\x00\x00\x00\x00WEBP",
+        b"YUV4MPEG2 W1 H1",
+        b"PK\x03\x04",
+        b"",
+    ],
+)
+def test_what_is_no_container_of_video_is_not_taken_for_one(head: bytes) -> None:
+    assert container_of(head.ljust(400, b"\x00") if head else head) is None
+
+
+@pytest.mark.parametrize("piece", [1, 7, 1000])
+async def test_form_may_come_in_pieces_of_any_size(tmp_path: Path, piece: int) -> None:
+    content = write_video(tmp_path / "a.mp4", ["red"] * 2).read_bytes()
+    head = '--b\r\nContent-Disposition: form-data; name="{}"; filename="ä.mp4"\r\n\r\n'
+    words = json.dumps(WORDS).encode()
+    body = head.format("request").encode() + words + b"\r\n"
+    body += head.format("file").encode() + content + b"\r\n--b--\r\n"
+    spool = Spool(tmp_path / "spool", max_bytes=10**6)
+    file = spool.open()
+    form = Form("multipart/form-data; boundary=b", file, max_bytes=10**6)
+    for at in range(0, len(body), piece):
+        await form.take(body[at : at + piece])
+    upload = await form.end()
+    assert (upload.name, upload.container) == ("ä.mp4", "MP4 or QuickTime")
+    assert upload.request.vocabulary.labels == ["red", "blue"]
+    assert file.read(0, len(content) + 1) == content
+    file.close()
+    assert (spool.used_bytes, spool.files) == (0, 0)
+
+
+async def read_all(path: Path, **limits: object) -> list[Record]:
+    """Decode a file with the limits given."""
+    with path.open("rb") as file, ThreadPoolExecutor(1) as readers:
+        task = {"container": "test", "fps": 4.0, **LIMITS, **limits}
+        decoder = await Decoder.start(task, file.fileno(), readers)
+        records: list[Record] = []
+        try:
+            async with asyncio.timeout(WAIT_S):
+                while not records or not isinstance(records[-1], Ended):
+                    records.append(await decoder.read())
+        finally:
+            await decoder.end()
+    return records
+
+
+async def test_decoder_opens_gives_frames_and_ends(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", ["red", "blue"])
+    opened, *frames, ended = await read_all(path)
+    assert opened == Opened(width=32, height=24, fps=4.0, duration_ms=500, frame_count=2)
+    assert ended == Ended(frames=2, expected=2)
+    for frame, timestamp_ms, channel in zip(frames, (0, 250), (0, 2), strict=True):
+        assert isinstance(frame, Decoded)
+        assert frame.timestamp_ms == timestamp_ms
+        assert frame.image.pixels().mean(axis=(0, 1)).argmax() == channel
+
+
+async def test_decoder_frees_its_descriptors(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", ["red"] * 4)
+    await read_all(path)
+    before = len(os.listdir("/proc/self/fd"))
+    await read_all(path)
+    with pytest.raises(ClipRefusedError, match="found 4 frames or more, expected at most 3"):
+        await read_all(path, max_frames=3)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_pictures_that_grow_on_the_way_keep_the_first_size(tmp_path: Path) -> None:
+    """Join two streams of JPEGs: the second has larger pictures."""
+    small = cv2.imencode(".jpg", np.zeros((24, 32, 3), np.uint8))[1].tobytes()
+    large = cv2.imencode(".jpg", np.zeros((1200, 1600, 3), np.uint8))[1].tobytes()
+    path = tmp_path / "a.mjpeg"
+    path.write_bytes(small * 40 + large * 40)
+    opened, *frames, _ = await read_all(path)
+    assert isinstance(opened, Opened)
+    assert (opened.width, opened.height) == (32, 24)
+    assert len(frames) == 14
+    for frame in frames:
+        assert isinstance(frame, Decoded)
+        assert frame.image.pixels().shape == (24, 32, 3)
+
+
+async def test_decoder_that_works_long_shows_that_it_gets_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "a.mp4", ["red"] * 400, step_ms=40, size=(1280, 720))
+    records = await read_all(path, fps=0.1)
+    assert len([each for each in records if isinstance(each, Decoded)]) == 3
+    positions = [each.timestamp_ms for each in records if isinstance(each, Position)]
+    assert positions == sorted(positions)
