@@ -5,6 +5,7 @@ as the source's does. Frames with no prediction are not in it; where there are n
 says so.
 """
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -137,6 +138,7 @@ class AnnotatedVideo:
             reason = error if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
             self._failure = VideoError(f"cannot write '{self._path}': {_described(reason)}")
             self._failure.__cause__ = error
+            self._drawing.abandon()
         finally:
             with self._changed:
                 self._changed.notify_all()
@@ -201,6 +203,11 @@ class _Drawing:
             self._container.mux(self._stream.encode(None))
         self._container.close()
 
+    def abandon(self) -> None:
+        """Give the file back as it is."""
+        with contextlib.suppress(Exception):  # the first failure is the one that is told
+            self._container.close()
+
     def _begin(self, picture: "NDArray[np.uint8]") -> Annotator:
         height, width = picture.shape[:2]
         annotator = Annotator(self._labels, picture_size=(width, height))
@@ -240,7 +247,7 @@ def check_annotating() -> None:
         import matplotlib  # noqa: F401
         import PIL  # noqa: F401
     except ModuleNotFoundError as error:
-        raise MissingExtraError(what, module=error.name or "av", extra="watch") from error
+        raise MissingExtraError(what, module=error.name or "av", extra="mp4") from error
 
 
 def _open_container(path: Path) -> Any:

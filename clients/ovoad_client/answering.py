@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ovoad_client.errors import ClientError
+from ovoad_client.frame_reading import ThreadedIterator
 from ovoad_client.notices import FramesLost, StreamMessage
 from ovoad_client.protocol import Error, FrameDropped, Prediction
 from ovoad_client.stream import Stream
@@ -28,12 +30,11 @@ async def answers(stream: Stream, frames: Iterable[TimedFrame]) -> AsyncIterator
     open; an event that follows the last answer is told by whoever reads on. Raises what sending
     and reading raise, and what `frames` raises.
     """
-    sent: set[int] = set()
-    answered: set[int] = set()
-    sending = asyncio.create_task(_send(stream, frames, sent), name="ovoad sends frames")
+    under_way = _UnderWay()
+    sending = asyncio.create_task(_send(stream, frames, under_way), name="ovoad sends frames")
     reading: asyncio.Task[StreamMessage | None] | None = None
     try:
-        while not (sending.done() and sending.result() is None and sent <= answered):
+        while not (sending.done() and sending.result() is None and not under_way.seqs):
             reading = reading or asyncio.create_task(_next(stream), name="ovoad reads answers")
             waiting = {reading} if sending.done() else {reading, sending}
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -42,7 +43,7 @@ async def answers(stream: Stream, frames: Iterable[TimedFrame]) -> AsyncIterator
                 if message is None:  # the session has ended; sending tells why, if it has not done
                     await sending
                     return
-                answered.update(answered_seqs(message))
+                under_way.settle(answered_seqs(message))
                 yield message
     finally:
         for task in (sending, reading):
@@ -64,13 +65,35 @@ def answered_seqs(message: StreamMessage) -> tuple[int, ...]:
             return ()
 
 
-async def _send(stream: Stream, frames: Iterable[TimedFrame], sent: set[int]) -> None:
-    iterator: Iterator[TimedFrame] = iter(frames)
+@dataclass
+class _UnderWay:
+    """The frames sent that have no answer yet; as few as are under way, however long it goes."""
+
+    seqs: set[int] = field(default_factory=set)
+    _early: set[int] = field(default_factory=set)  # answered before send() returned
+
+    def add(self, seq: int) -> None:
+        """Take note of a frame that has been sent."""
+        if seq not in self._early:
+            self.seqs.add(seq)
+        self._early.clear()  # what else is in it was sent by others
+
+    def settle(self, seqs: tuple[int, ...]) -> None:
+        """Take note of frames that have an answer, or never will."""
+        self._early.update(set(seqs) - self.seqs)
+        self.seqs.difference_update(seqs)
+
+
+async def _send(stream: Stream, frames: Iterable[TimedFrame], under_way: _UnderWay) -> None:
+    iterator = ThreadedIterator(frames)
     one_at_a_time = stream.created.policy == "realtime"
-    while (frame := await asyncio.to_thread(next, iterator, None)) is not None:
-        if one_at_a_time:
-            await stream.wait_for_answers(below=1)
-        sent.add(await stream.send(frame.jpeg, timestamp_ms=frame.timestamp_ms))
+    try:
+        while (frame := await iterator.next()) is not None:
+            if one_at_a_time:
+                await stream.wait_for_answers(below=1)
+            under_way.add(await stream.send(frame.jpeg, timestamp_ms=frame.timestamp_ms))
+    finally:
+        iterator.stop()
 
 
 async def _next(stream: Stream) -> StreamMessage | None:

@@ -26,11 +26,14 @@ class BackgroundLoop:
         self._started = threading.Event()
         self._stopping: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._failure: Exception | None = None  # why there is no loop
         self._thread = threading.Thread(target=self._run, name="ovoad loop", daemon=True)
 
     def __enter__(self) -> "BackgroundLoop":
         self._thread.start()
         self._started.wait()
+        if self._failure is not None:
+            raise BrokenError(f"cannot start an event loop: {self._failure}") from self._failure
         return self
 
     def __exit__(
@@ -85,7 +88,15 @@ class BackgroundLoop:
             raise BrokenError("the session has been left, expected an open one") from error
 
     def _run(self) -> None:
-        asyncio.run(self._serve())
+        try:
+            with asyncio.Runner() as runner:
+                runner.run(self._serve())
+        except Exception as error:
+            if self._started.is_set():
+                raise
+            self._failure = error
+        finally:
+            self._started.set()
 
     async def _serve(self) -> None:
         self._stopping = asyncio.Event()

@@ -30,7 +30,7 @@ SUMMARIES: Final[Mapping[str, str]] = {
 EXTRAS: Final[Mapping[str, str]] = {
     "ovoad_server": "server",
     "ovoad_model": "server",
-    "ovoad_client": "demo",
+    "ovoad_client": "watch",
 }
 ONLY_IN_MODEL_EXTRA: Final = ("torch", "torchvision", "open_clip", "safetensors", "tensorboard")
 Command = Callable[[list[str]], int]

@@ -12,15 +12,23 @@ from typing import Any, Final, get_args
 from pydantic import ValidationError
 
 from ovoad_client.address import DEFAULT_URL
-from ovoad_client.clip_output import Format, choose_format, open_output, output_paths, parse_line
+from ovoad_client.clip_output import (
+    STANDARD_OUTPUT,
+    Format,
+    choose_format,
+    open_output,
+    output_paths,
+    parse_line,
+)
 from ovoad_client.clip_progress import Progress, Summary
 from ovoad_client.clip_sending import ClipError, ClipQuestion, clips_address, send_clip
 from ovoad_client.clip_sources import check_source, clip_name, open_clip
 from ovoad_client.errors import ClientError, UsageError
 from ovoad_client.exits import exit_status
 from ovoad_client.interrupts import EXIT_INTERRUPTED
-from ovoad_client.protocol import ScorerName, describe
-from ovoad_client.watch import parse_events
+from ovoad_client.overwriting import check_not_sources
+from ovoad_client.protocol import describe
+from ovoad_client.watch import add_question_flags
 
 WAIT_S: Final = 60.0  # for a place on a busy server
 
@@ -53,26 +61,9 @@ def build_parser() -> argparse.ArgumentParser:
         epilog='example: ovoad clip street.mp4 --labels "riding a bicycle" --output street.json',
     )
     parser.add_argument("sources", nargs="+", metavar="FILE|URL", help="file or http(s) address")
-    parser.add_argument(
-        "--labels",
-        nargs="+",
-        action="extend",
-        metavar="LABEL",
-        required=True,
-        help="actions in plain words; may be given several times",
-    )
-    parser.add_argument("--templates", nargs="+", action="extend", metavar='"… {} …"')
-    parser.add_argument("--background", nargs="+", action="extend", metavar="SENTENCE")
-    parser.add_argument("--scorer", choices=get_args(ScorerName))
-    parser.add_argument("--top-k", type=int, metavar="K", help="get only the K likeliest labels")
+    add_question_flags(parser)
     parser.add_argument(
         "--fps", type=float, metavar="FPS", help="frames to score a second (the server's grid)"
-    )
-    parser.add_argument(
-        "--events",
-        type=parse_events,
-        metavar="ENTER,EXIT,MIN_MS",
-        help="probabilities at which an event starts and ends, least duration in ms",
     )
     parser.add_argument(
         "--output",
@@ -105,6 +96,8 @@ def _run(arguments: argparse.Namespace) -> int:
     clips_address(arguments.url)
     kind = choose_format(arguments.output, arguments.format)
     paths = output_paths(arguments.sources, arguments.output, kind)
+    files = [path for path in paths if path is not None and path != STANDARD_OUTPUT]
+    check_not_sources(files, arguments.sources)
     options = ClipOptions(
         arguments.url, _question(arguments), arguments.api_key or None, kind, arguments.wait
     )

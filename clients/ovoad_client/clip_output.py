@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TextIO
 
 from ovoad_client.clip_sources import clip_name
-from ovoad_client.errors import ClientError, UsageError
+from ovoad_client.errors import ClientError, UsageError, os_reason
 
 Format = Literal["json", "ndjson"]
 STANDARD_OUTPUT: Final = Path("-")
@@ -139,7 +139,7 @@ def _whole_file(path: Path) -> Iterator[TextIO]:
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"cannot write '{path}': {(error.strerror or str(error)).lower()}")
+    return OutputError(f"cannot write '{path}': {os_reason(error)}")
 
 
 def parse_line(line: str) -> dict[str, Any]:

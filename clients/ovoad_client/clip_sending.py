@@ -26,10 +26,12 @@ from ovoad_client.errors import (
     SourceError,
     UnauthorisedError,
     UnreachableError,
+    os_reason,
 )
 from ovoad_client.protocol import EventSettings, ScorerName, Vocabulary
 
 CLIPS_PATH: Final = "/v1/clips"
+CONNECT_TIMEOUT_S: Final = 10.0
 SILENCE_TIMEOUT_S: Final = 120.0
 CONTINUE_TIMEOUT_S: Final = 1.0  # for the server to say that it wants the body
 PIECE_BYTES: Final = 256 * 2**10
@@ -143,12 +145,13 @@ def _connect(address: str) -> http.client.HTTPConnection:
     assert parts.hostname is not None
     secure = parts.scheme == "https"
     kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    connection = kind(parts.hostname, parts.port, timeout=SILENCE_TIMEOUT_S)
+    connection = kind(parts.hostname, parts.port, timeout=CONNECT_TIMEOUT_S)
     try:
         connection.connect()
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = os_reason(error)
         raise UnreachableError(address, reason) from error
+    connection.sock.settimeout(SILENCE_TIMEOUT_S)
     return connection
 
 

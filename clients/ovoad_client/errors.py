@@ -77,3 +77,8 @@ class SourceError(ClientError):
 
 class ServerStartError(ClientError):
     """The server process ended, or was not ready in time; the text ends with its log's tail."""
+
+
+def os_reason(error: OSError) -> str:
+    """Return what the system says of a failure, in lower case."""
+    return (error.strerror or str(error)).lower()

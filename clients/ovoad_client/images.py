@@ -41,7 +41,11 @@ def decode_image(data: bytes) -> "NDArray[np.uint8] | None":
 
     if not data:
         return None
-    image: NDArray[np.uint8] | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    image: NDArray[np.uint8] | None
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # e.g. a head that tells of more pixels than it takes
+        return None
     return image
 
 
@@ -60,5 +64,5 @@ def import_cv2(what: str) -> Any:
     try:
         import cv2
     except ModuleNotFoundError as error:
-        raise MissingExtraError(what, module=error.name or "cv2", extra="demo") from error
+        raise MissingExtraError(what, module=error.name or "cv2", extra="watch") from error
     return cv2

@@ -1,6 +1,7 @@
 """Write one session to several files at once, each in the format that its name's ending says."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Literal, Protocol
@@ -95,9 +96,16 @@ class Outputs:
             except ClientError as error:
                 self.failures.append(error)
                 self._outputs.remove(output)
+                with contextlib.suppress(ClientError):  # its reason is told already
+                    output.close()
 
     def _close_all(self) -> None:
-        self._each(lambda output: output.close())
+        outputs, self._outputs = self._outputs, []
+        for output in outputs:
+            try:
+                output.close()
+            except ClientError as error:
+                self.failures.append(error)
         self.notes += [video.note for video in self._videos if video.note is not None]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from ovoad_client.errors import SourceError, UsageError
+from ovoad_client.errors import SourceError, UsageError, os_reason
 from ovoad_client.images import decode_image
 from ovoad_client.jpegs import JpegSplitter
 
@@ -56,7 +56,7 @@ class PictureFolder:
         try:
             return decode_image(self._current.read_bytes())
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            reason = os_reason(error)
             raise SourceError(f"cannot read picture '{self._current}': {reason}") from error
 
     def stop(self) -> None:
@@ -69,9 +69,11 @@ class PictureFolder:
 def picture_paths(folder: Path) -> list[Path]:
     """Return the pictures of a folder, sorted as people do; raises SourceError where none is."""
     try:
-        found = [path for path in folder.iterdir() if path.suffix.lower() in ENDINGS]
+        found = [
+            path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and path.is_file()
+        ]
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = os_reason(error)
         raise SourceError(f"cannot read folder '{folder}': {reason}") from error
     if not found:
         raise SourceError(

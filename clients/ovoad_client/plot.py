@@ -77,7 +77,7 @@ def check_plotting(path: Path) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            "drawing the timeline", module=error.name or "matplotlib", extra="demo"
+            "drawing the timeline", module=error.name or "matplotlib", extra="watch"
         ) from error
     import_cv2("drawing the timeline")
     known = sorted(FigureCanvasAgg.get_supported_filetypes())

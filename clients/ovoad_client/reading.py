@@ -5,6 +5,7 @@ newest and counts it as skipped; `keep="all"` makes the source wait.
 """
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections import deque
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Literal
 
-from ovoad_client.errors import SourceError
+from ovoad_client.errors import ClientError, SourceError
 from ovoad_client.sources import DEFAULT_MAX_SIDE, SourceFrame, VideoSource, encode_jpeg
 
 Pace = Literal["source", "fast"]
@@ -103,10 +104,17 @@ class SourceReader:
     def _run(self) -> None:
         try:
             self._read()
-        except Exception as error:  # raised again by __anext__, on the event loop
-            self._failure = error
-        finally:
             self.source.close()
+        except ClientError as error:  # raised again by __anext__, on the event loop
+            self._failure = error
+        except Exception as error:  # of a library; people get it on one line, too
+            text = f"cannot read {self.source.name}: {type(error).__name__}: {error}"
+            self._failure = SourceError(" ".join(text.split()))
+            self._failure.__cause__ = error
+        finally:
+            if self._failure is not None:
+                with contextlib.suppress(Exception):  # the first failure is the one that is told
+                    self.source.close()
             with self._room:
                 self._finished = True
             self._signal()

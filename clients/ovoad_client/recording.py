@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from ovoad_client.errors import ClientError
+from ovoad_client.errors import ClientError, os_reason
 from ovoad_client.notices import FramesLost, Reconnected, Reconnecting, StreamMessage
 from ovoad_client.protocol import ProtocolError, ServerMessage, parse_server_message
 
@@ -23,14 +23,14 @@ class Recording:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("w", encoding="utf-8", buffering=1)
         except OSError as error:
-            raise RecordingError(f"cannot write '{path}': {_reason(error)}") from error
+            raise RecordingError(f"cannot write '{path}': {os_reason(error)}") from error
 
     def write(self, text: str) -> None:
         """Append one message; line breaks inside it would break the format, JSON has none."""
         try:
             self._file.write(text.replace("\r", "").replace("\n", " ") + "\n")
         except OSError as error:
-            raise RecordingError(f"cannot write '{self.path}': {_reason(error)}") from error
+            raise RecordingError(f"cannot write '{self.path}': {os_reason(error)}") from error
         self.lines += 1
 
     def push_frame(self, seq: int, timestamp_ms: int, jpeg: bytes) -> None:
@@ -46,7 +46,7 @@ class Recording:
         try:
             self._file.close()
         except OSError as problem:
-            raise RecordingError(f"cannot write '{self.path}': {_reason(problem)}") from problem
+            raise RecordingError(f"cannot write '{self.path}': {os_reason(problem)}") from problem
 
     def __enter__(self) -> "Recording":
         return self
@@ -70,8 +70,4 @@ def read_recording(path: Path) -> Iterator[ServerMessage]:
                 except ProtocolError as error:
                     raise RecordingError(f"'{path}' line {number}: {error}") from error
     except OSError as error:
-        raise RecordingError(f"cannot read '{path}': {_reason(error)}") from error
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+        raise RecordingError(f"cannot read '{path}': {os_reason(error)}") from error

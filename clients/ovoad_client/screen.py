@@ -47,7 +47,7 @@ class Screen:
         last_ms = -1
         with _opened(self._mss) as screen:
             while not self._stopped.is_set():
-                shot = np.asarray(screen.grab(self._region), dtype=np.uint8)
+                shot = np.asarray(_grabbed(self._mss, screen, self._region), dtype=np.uint8)
                 self._image = np.ascontiguousarray(shot[:, :, :3])  # BGRA without alpha
                 last_ms = max(last_ms + 1, round((time.monotonic() - start_s) * 1000))
                 yield last_ms
@@ -110,5 +110,16 @@ def _opened(mss: Any) -> Any:
     """Open the screen; mss is used in the thread that opened it."""
     try:
         return mss.MSS()
-    except mss.ScreenShotError as error:
-        raise SourceError(f"cannot take pictures of the screen: {str(error).lower()}") from error
+    except (mss.ScreenShotError, OSError) as error:
+        raise _problem(error) from error
+
+
+def _grabbed(mss: Any, screen: Any, region: Region) -> Any:
+    try:
+        return screen.grab(region)
+    except (mss.ScreenShotError, OSError) as error:  # e.g. the display has gone
+        raise _problem(error) from error
+
+
+def _problem(error: Exception) -> SourceError:
+    return SourceError(f"cannot take pictures of the screen: {str(error).lower()}")

@@ -61,7 +61,7 @@ async def _watch_together(
 
         def stop() -> None:
             for interrupt, task in zip(inner, tasks, strict=True):
-                if interrupt.stop is None:  # not open yet, or at its end
+                if interrupt.stop is None:  # not open yet
                     task.cancel()
                 interrupt.interrupt()
 

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Final
 
 from ovoad_client.board import label_probabilities
+from ovoad_client.errors import os_reason
 from ovoad_client.notices import FramesLost, StreamMessage
 from ovoad_client.protocol import Error, FrameDropped, Prediction, SessionCreated
 from ovoad_client.recording import RecordingError
@@ -54,9 +55,7 @@ class TextFile:
         self.close()
 
     def _problem(self, error: OSError) -> RecordingError:
-        return RecordingError(
-            f"cannot write '{self.path}': {(error.strerror or str(error)).lower()}"
-        )
+        return RecordingError(f"cannot write '{self.path}': {os_reason(error)}")
 
 
 class PredictionsCsv:

@@ -3,11 +3,12 @@
 import argparse
 import asyncio
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, Final, cast, get_args
 
 from pydantic import ValidationError
 
@@ -18,11 +19,12 @@ from ovoad_client.exits import exit_status
 from ovoad_client.interrupts import EXIT_INTERRUPTED, Interrupts
 from ovoad_client.lines import LineView, NamedLines
 from ovoad_client.outputs import check_outputs
+from ovoad_client.overwriting import check_not_sources
 from ovoad_client.plot import check_plotting
 from ovoad_client.protocol import EventSettings, Policy, ScorerName
 from ovoad_client.reading import Pace
 from ovoad_client.reconnecting import Reconnect
-from ovoad_client.several import total_line, watch_several
+from ovoad_client.several import numbered, total_line, watch_several
 from ovoad_client.sources import (
     DEFAULT_MAX_SIDE,
     STANDARD_INPUT,
@@ -34,6 +36,8 @@ from ovoad_client.watching import View, WatchOptions, summary_lines, watch
 if TYPE_CHECKING:
     from ovoad_client.several_table import SharedScreen
 
+MOST_FPS: Final = 1000
+
 
 def main(argv: list[str] | None = None) -> int:
     """Watch one source or several; 0 when it ended well, 1 after a problem, 130 after Ctrl-C."""
@@ -44,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         if options.plot is not None:
             check_plotting(options.plot)
         check_outputs(options.save)
+        check_files(arguments.source, options)
         sources = open_sources(arguments.source, fps=arguments.fps, again=options.reconnect)
         table = not arguments.no_table
         if len(sources) == 1:
@@ -51,6 +56,14 @@ def main(argv: list[str] | None = None) -> int:
         return asyncio.run(_run_several(sources, options, table=table))
 
     return exit_status("ovoad watch", work)
+
+
+def check_files(sources: Sequence[str], options: WatchOptions) -> None:
+    """Raise UsageError where a file that would be written is one of the sources."""
+    several = len(sources) > 1
+    all_options = [numbered(options, number) for number in range(1, len(sources) + 1)]
+    for each in all_options if several else [options]:
+        check_not_sources([*each.save, *([] if each.plot is None else [each.plot])], sources)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -92,7 +105,7 @@ def _add_connection_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--fps",
-        type=_positive,
+        type=_rate,
         metavar="RATE",
         help="frames/s of a folder (25), of the screen (10), of standard input (as they come)",
     )
@@ -121,7 +134,19 @@ def _add_file_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_session_flags(parser: argparse.ArgumentParser, *, labels_required: bool = True) -> None:
-    """Add the flags that say what to look for."""
+    """Add the flags that say what to look for, and in frames of what size."""
+    add_question_flags(parser, labels_required=labels_required)
+    parser.add_argument(
+        "--max-side",
+        type=int,
+        default=DEFAULT_MAX_SIDE,
+        metavar="PIXELS",
+        help=f"shrink frames to this longer side before sending ({DEFAULT_MAX_SIDE}); 0: never",
+    )
+
+
+def add_question_flags(parser: argparse.ArgumentParser, *, labels_required: bool = True) -> None:
+    """Add the flags that say what to look for, in a stream or a clip."""
     parser.add_argument(
         "--labels",
         nargs="+",
@@ -139,13 +164,6 @@ def add_session_flags(parser: argparse.ArgumentParser, *, labels_required: bool 
         type=parse_events,
         metavar="ENTER,EXIT,MIN_MS",
         help="probabilities at which an event starts and ends, least duration in ms",
-    )
-    parser.add_argument(
-        "--max-side",
-        type=int,
-        default=DEFAULT_MAX_SIDE,
-        metavar="PIXELS",
-        help=f"shrink frames to this longer side before sending ({DEFAULT_MAX_SIDE}); 0: never",
     )
 
 
@@ -212,7 +230,7 @@ def choose_view(source: VideoSource, *, table: bool) -> View:
         try:
             from ovoad_client.table import TableView
         except ModuleNotFoundError as error:
-            print(f"no live table: found no module {error.name}: pip install 'ovoad[demo]'")
+            print(f"no live table: found no module {error.name}: pip install 'ovoad[watch]'")
         else:
             return TableView(duration_ms=source.duration_ms)
     return LineView(duration_ms=source.duration_ms)
@@ -263,7 +281,7 @@ def _shared_screen() -> "SharedScreen | None":
     try:
         from ovoad_client.several_table import SharedScreen
     except ModuleNotFoundError as error:
-        print(f"no live table: found no module {error.name}: pip install 'ovoad[demo]'")
+        print(f"no live table: found no module {error.name}: pip install 'ovoad[watch]'")
         return None
     return SharedScreen()
 
@@ -288,8 +306,16 @@ def _positive(text: str) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not value > 0:
+    if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected more than 0")
+    return value
+
+
+def _rate(text: str) -> float:
+    """Parse frames/s: times are whole milliseconds, so there are at most 1000."""
+    value = _positive(text)
+    if value > MOST_FPS:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected at most {MOST_FPS}")
     return value
 
 

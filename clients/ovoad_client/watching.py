@@ -149,7 +149,7 @@ async def watch(
                 await kept.outputs.close()
             view.refresh(board)
         wall_s = time.monotonic() - start_s
-        interrupts.stop = None
+        interrupts.stop = _let_finish
         for note in [*_closing_notes(stream, reader), *kept.outputs.notes]:
             view.say(note)
     progress.failures += kept.outputs.failures
@@ -160,6 +160,10 @@ async def watch(
         except PlotError as error:
             progress.failures.append(error)
     return _summary(stream, reader, progress, wall_s)
+
+
+def _let_finish() -> None:
+    """Let what is at its end draw its timeline; there is nothing left to be stopped."""
 
 
 def _summary(

@@ -1,12 +1,32 @@
-/** The API key: asked for when the server wants one, kept for this tab alone. */
+/**
+ * The API key: asked for when the server wants one, kept for this tab alone. Where the browser keeps
+ * nothing, the page itself remembers the key until it is left.
+ */
 
 import { find } from "./dom.js";
 
 const PLACE = "ovoad.key";
 
+/** @type {string | undefined} */
+let given;
+
 /** The key given before, if any. */
 export function storedKey() {
-  return sessionStorage.getItem(PLACE) ?? undefined;
+  try {
+    return given ?? sessionStorage.getItem(PLACE) ?? undefined;
+  } catch {
+    return undefined; // storage is forbidden, and this page was given no key
+  }
+}
+
+/** @param {string} key */
+export function keepKey(key) {
+  given = key;
+  try {
+    sessionStorage.setItem(PLACE, key);
+  } catch {
+    // storage is forbidden or full: the key is asked for again after a reload
+  }
 }
 
 /**
@@ -21,9 +41,7 @@ export function askForKey(why) {
   input.value = "";
   dialog.returnValue = "";
   find("key-cancel", HTMLButtonElement).onclick = () => dialog.close("");
-  find("key-form", HTMLFormElement).onsubmit = () => {
-    sessionStorage.setItem(PLACE, input.value.trim());
-  };
+  find("key-form", HTMLFormElement).onsubmit = () => keepKey(input.value.trim());
   dialog.showModal();
   return new Promise((resolve) => {
     const done = () => resolve(input.value && dialog.returnValue !== "" ? storedKey() : undefined);

@@ -76,10 +76,21 @@ let lastAbout = { source: "", startedAt: new Date(), lastMs: 0 };
  */
 async function start(open) {
   if (opening) return;
-  opening = true;
-  const source = (await haveKey()) ? await openOrExplain(open) : undefined;
-  opening = false;
+  const source = await openWithKey(open);
   if (source) await watch(source, open);
+}
+
+/**
+ * Open a source, one at a time.
+ * @param {() => Promise<Source>} open
+ */
+async function openWithKey(open) {
+  opening = true;
+  try {
+    return (await haveKey()) ? await openOrExplain(open) : undefined;
+  } finally {
+    opening = false; // whatever went wrong: the buttons go on working
+  }
 }
 
 /** Ask for the key before the camera lights up, where the server wants one. */
@@ -95,8 +106,8 @@ async function openOrExplain(open) {
   try {
     return await open();
   } catch (error) {
-    if (!(error instanceof SourceError)) throw error;
     views.status.show({ is: "ready" });
+    if (!(error instanceof SourceError)) throw error;
     views.status.notice(error.message);
   }
 }
@@ -135,8 +146,11 @@ async function stop() {
   const current = run;
   if (!current) return;
   run = undefined;
-  await current.stop();
-  showRunning(false);
+  try {
+    await current.stop();
+  } finally {
+    showRunning(false);
+  }
 }
 
 /** @param {Source} source that ended by itself */

@@ -88,8 +88,11 @@ export class Run {
   /** Let the server answer what is under way, then end. */
   async stop() {
     this.pause();
-    await this.link.stop();
-    this.source.close();
+    try {
+      await this.link.stop();
+    } finally {
+      this.source.close(); // the camera goes dark, however the session ended
+    }
   }
 
   /** Use the words on the page from the next frame on. */

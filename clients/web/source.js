@@ -28,7 +28,11 @@ export async function openCamera(video, deviceId) {
   const media = await askForCamera(deviceId);
   video.removeAttribute("src");
   video.srcObject = media;
-  await video.play();
+  const close = () => {
+    for (const track of media.getTracks()) track.stop();
+    if (video.srcObject === media) video.srcObject = null;
+  };
+  await playOrClose(video, close);
   // A camera that is unplugged ends like a file that is over.
   const ended = () => video.dispatchEvent(new Event("ended"));
   media.getVideoTracks()[0]?.addEventListener("ended", ended);
@@ -37,11 +41,23 @@ export async function openCamera(video, deviceId) {
     kind: "camera",
     name: media.getVideoTracks()[0]?.label || "camera",
     clockMs: () => Math.round(performance.now() - startedMs),
-    close: () => {
-      for (const track of media.getTracks()) track.stop();
-      if (video.srcObject === media) video.srcObject = null;
-    },
+    close,
   };
+}
+
+/**
+ * Show the camera's picture; a camera that cannot be shown does not stay on.
+ * @param {HTMLVideoElement} video
+ * @param {() => void} close
+ */
+async function playOrClose(video, close) {
+  try {
+    await video.play();
+  } catch (error) {
+    close();
+    const why = error instanceof Error ? error.message : String(error);
+    throw new SourceError(`The camera’s picture did not start: ${why}`);
+  }
 }
 
 /** @param {string} [deviceId] */

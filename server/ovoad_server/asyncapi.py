@@ -87,7 +87,7 @@ def stream_document(
         "asyncapi": "3.0.0",
         "info": _info(version),
         "defaultContentType": "application/json",
-        "servers": {"this": _server(host, scheme, key_required=key_required)},
+        "servers": stream_servers(host, scheme, key_required=key_required),
         "channels": {"stream": _channel()},
         "operations": _operations(),
         "components": {
@@ -111,12 +111,13 @@ def _info(version: str) -> Json:
     }
 
 
-def _server(host: str, scheme: str, *, key_required: bool) -> Json:
+def stream_servers(host: str, scheme: Literal["ws", "wss"], *, key_required: bool) -> Json:
+    """Return the document's member `servers`, the one that depends on who asks."""
     server: Json = {"host": host, "protocol": scheme}
     if key_required:
         names = _security_schemes()
         server["security"] = [{"$ref": f"#/components/securitySchemes/{name}"} for name in names]
-    return server
+    return {"this": server}
 
 
 def _security_schemes() -> Json:

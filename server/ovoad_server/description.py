@@ -8,16 +8,18 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
 from ovoad_client import protocol
-from ovoad_server.asyncapi import stream_document
+from ovoad_server.asyncapi import stream_document, stream_servers
 from ovoad_server.description_examples import CONFIG
 from ovoad_server.page import HOST
 
 Responses = dict[int | str, dict[str, Any]]
 VERSION: Final = str(protocol.PROTOCOL_VERSION)
+USUAL_HOST: Final = "127.0.0.1:8000"
 SUMMARY: Final = "Real-time open-vocabulary online action detection"
 DESCRIPTION: Final = """\
 Frames in, the probability of each action out. Live video goes over the WebSocket `GET /v1/stream`,
@@ -62,7 +64,7 @@ _ERRORS: Final[Mapping[int, tuple[str, str, str]]] = {
     408: (
         "An upload that is too slow",
         "upload_too_slow",
-        "found 4096 bytes in 60 s and then none, expected 8 KiB/s at least",
+        "found 4096 bytes in 30 s and then none, expected 8192 bytes a second",
     ),
     413: (
         "More bytes than allowed",
@@ -72,7 +74,8 @@ _ERRORS: Final[Mapping[int, tuple[str, str, str]]] = {
     415: (
         "Not a video",
         "not_a_video",
-        "found text, expected a video (MP4, QuickTime, Matroska, WebM, AVI, MPEG)",
+        "found a file that starts b'%PDF-1.7', expected a video (MP4, QuickTime, Matroska, WebM, "
+        "AVI, MPEG, FLV, Ogg or ASF)",
     ),
     422: (
         "A field that is not allowed",
@@ -151,14 +154,15 @@ METRICS: Final[Responses] = {
 
 
 def add_stream_document(app: FastAPI, *, key_required: bool) -> None:
-    """Serve `/asyncapi.json`; it names this server as the client does."""
+    """Serve `/asyncapi.json`; it names this server as the client does, and is made once."""
+    document = stream_document(USUAL_HOST, version=VERSION, key_required=key_required)
 
-    @app.get("/asyncapi.json", include_in_schema=False, response_model=None)
-    async def asyncapi(request: Request) -> dict[str, Any]:
+    @app.get("/asyncapi.json", include_in_schema=False)
+    async def asyncapi(request: Request) -> JSONResponse:
         asked = request.headers.get("host", "")
-        return stream_document(
-            asked if HOST.fullmatch(asked) else "127.0.0.1:8000",
-            scheme="wss" if request.url.scheme == "https" else "ws",
-            version=VERSION,
+        servers = stream_servers(
+            asked if HOST.fullmatch(asked) else USUAL_HOST,
+            "wss" if request.url.scheme == "https" else "ws",
             key_required=key_required,
         )
+        return JSONResponse({**document, "servers": servers})

@@ -180,7 +180,7 @@ def test_formats_are_told_by_the_ending() -> None:
 
 def test_without_pyav_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(MissingExtraError, match=r"needs the watch extra \(found no module av\)"):
+    with pytest.raises(MissingExtraError, match=r"needs the mp4 extra \(found no module av\)"):
         check_annotating()
 
 

@@ -139,5 +139,5 @@ def test_without_matplotlib_the_extra_is_named(
     timeline: Timeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
-    with pytest.raises(MissingExtraError, match=r"drawing the timeline needs the demo extra"):
+    with pytest.raises(MissingExtraError, match=r"drawing the timeline needs the watch extra"):
         draw_timeline(timeline, tmp_path / "out.png")

@@ -125,5 +125,5 @@ def test_an_address_that_gives_no_video_is_told_without_its_password() -> None:
 
 def test_without_opencv_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(MissingExtraError, match=r"needs the demo extra .* 'ovoad\[demo\]'"):
+    with pytest.raises(MissingExtraError, match=r"needs the watch extra .* 'ovoad\[watch\]'"):
         open_source("v.mp4")

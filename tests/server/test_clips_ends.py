@@ -1,21 +1,29 @@
 """POST /v1/clips: however a clip ends, nothing of it is left, and others are served on."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import httpx
 import pytest
+from starlette.types import Message
 
 from ovoad_client import protocol
 from ovoad_server.clips import decoder as decoder_module
 from ovoad_server.clips import upload as upload_module
+from ovoad_server.clips.answers import LinesAnswer, ObjectAnswer, Pieces
 from ovoad_server.clips.decoder import Decoder
+from ovoad_server.clips.refusals import ClipRefusedError
+from ovoad_server.clips.schema import ClipOpened
+from ovoad_server.clips.scoring import ClipSession
 from ovoad_server.clips.spool import Spool
 
 from .clip_parts import (
@@ -116,7 +124,34 @@ async def test_client_that_leaves_ends_its_clip(
         await asyncio.wait([sending])
     await until(lambda: len(server.hub.sessions) == 1)
     assert server.hub.engine.waiting == 0
+    assert server.metric("ovoad_sessions_ended_total", reason="lost") == 1
     encoder.hold.set()
+
+
+@pytest.mark.parametrize("form", ["object", "lines"])
+async def test_client_that_takes_nothing_is_let_go(tmp_path: Path, form: str) -> None:
+    left: list[str] = []
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    async def receive() -> Message:
+        return await asyncio.Future()
+
+    held = contextlib.AsyncExitStack()
+    held.callback(left.append, "freed")
+    answer: LinesAnswer | ObjectAnswer
+    if form == "lines":
+        session = cast(ClipSession, None)  # not asked: the first line does not get through
+        opened = ClipOpened.model_construct(labels=["red"])
+        answer = LinesAnswer(opened, session, held, send_timeout_s=0.05)
+    else:
+        pieces = await Pieces.open(Spool(tmp_path, max_bytes=1000), held)
+        answer = ObjectAnswer(pieces, held, send_timeout_s=0.05)
+    async with asyncio.timeout(WAIT_S):
+        await answer({"type": "http"}, receive, send)
+    assert left == ["freed"]
 
 
 async def test_upload_that_crawls_is_ended(
@@ -158,6 +193,7 @@ async def test_server_that_stops_says_so(
             assert (answer.status_code, error_of(answer)["code"]) == (503, "restarting")
         await draining
         await nothing_is_left(server, folder)
+        assert server.metric("ovoad_sessions_ended_total", reason="restarting") == 1
 
 
 async def test_decoder_that_dies_ends_its_clip_alone(
@@ -188,6 +224,21 @@ async def test_decoder_that_hangs_is_ended(
     assert "the decoder made no progress for 0.2 s" in error_of(answer)["message"]
 
 
+async def test_decoder_that_stays_on_without_its_pipe_is_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A process that closed its pipe and does not end, stood in for by a sleeping one."""
+    monkeypatch.setattr(decoder_module, "LEAVE_TIMEOUT_S", 0.1)
+    process = await asyncio.create_subprocess_exec("sleep", "1000")
+    ours, theirs = os.pipe()
+    os.close(theirs)
+    with ThreadPoolExecutor(1) as readers:
+        decoder = Decoder(process, ours, readers)
+        with pytest.raises(ClipRefusedError, match="the decoder ended with status -9"):
+            await decoder.read()
+        await decoder.end()
+
+
 def hang_until_the_end(pipe: int) -> object:
     """Read what comes and answer nothing, as if it said nothing."""
     while os.read(pipe, 65_536):
@@ -206,6 +257,7 @@ async def test_model_that_fails_over_and_over_ends_the_clip(
         assert error["code"] == "internal"
         assert "8 frames in a row failed" in error["message"]
         await nothing_is_left(server, folder)
+        assert server.metric("ovoad_sessions_ended_total", reason="internal") == 1
 
 
 async def test_words_that_cannot_be_embedded_cost_nothing_else(

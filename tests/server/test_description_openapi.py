@@ -1,5 +1,7 @@
 """The OpenAPI document: examples for every route, one shape of error, the key; the other pages."""
 
+import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -8,7 +10,7 @@ import jsonschema_rs
 import pytest
 
 from ovoad_client import protocol
-from ovoad_server import description_examples
+from ovoad_server import asyncapi, description_examples
 from ovoad_server.description import ErrorAnswer, errors
 
 from .harness import WAIT_S, Serve, Server
@@ -116,6 +118,33 @@ def test_errors_that_pass_tell_when_to_come_back() -> None:
         assert (told.error.retry_after_ms is None) is (status == 400)
 
 
+async def refused_upload(server: Server, body: bytes) -> str:
+    """Return the code told to a client that sends this and then nothing; see to the message."""
+    reader, writer = await asyncio.open_connection(*server.address.split(":"))
+    writer.write(
+        b"POST /v1/clips HTTP/1.1\r\nHost: here\r\nContent-Length: 5000\r\n"
+        b"Content-Type: multipart/form-data; boundary=b\r\n\r\n" + body
+    )
+    async with asyncio.timeout(WAIT_S):
+        status = int((await reader.readline()).split()[1])
+        answer = await reader.readuntil(b"}}")
+    writer.close()
+    found = ErrorAnswer.model_validate_json(answer.split(b"\r\n\r\n", 1)[1]).error
+    (described,) = errors(status).values()
+    shown = ErrorAnswer.model_validate(described["content"]["application/json"]["example"]).error
+    assert found.code == shown.code
+    assert re.sub(r"in \d+ s", "in 30 s", found.message) == shown.message
+    return found.code
+
+
+async def test_examples_of_refused_uploads_are_what_the_code_says(serve: Serve) -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    async with serve(idle_timeout_s=0.1) as server:
+        assert await refused_upload(server, head + b"%PDF-1.7" + bytes(4092)) == "not_a_video"
+        video = head + b"\0\0\0\x18ftypisom"
+        assert await refused_upload(server, video.ljust(4096, b"\0")) == "upload_too_slow"
+
+
 # ---- the other documents -----------------------------------------------------------------------
 
 
@@ -125,6 +154,17 @@ async def test_stream_document_names_the_server_as_it_was_asked(server: Server) 
     assert answer.json()["asyncapi"] == "3.0.0"
     assert answer.json()["servers"]["this"]["host"] == server.address
     assert KEY not in answer.text
+
+
+async def test_stream_document_is_made_once(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asyncapi, "models_json_schema", None)  # what takes its time
+    for host in ("one:1", "two:2"):
+        answer = (await get(server, "/asyncapi.json", host=host)).json()
+        assert answer["servers"]["this"]["host"] == host
+        assert len(answer["servers"]["this"]["security"]) == 2
+        assert "Prediction" in answer["components"]["schemas"]
 
 
 @pytest.mark.parametrize("host", ["a b", "h/../x", '"'])

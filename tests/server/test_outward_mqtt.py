@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("paho.mqtt.client", reason="the extra mqtt is missing")
 
 from ovoad_server.outward import store as store_module
+from ovoad_server.outward.courier import Delivered, NotNow
 from ovoad_server.outward.home_assistant import Device, topic_name
 from ovoad_server.outward.mqtt import Access, MqttSink
 from ovoad_server.outward.outward import MakeSink, Outward
@@ -145,6 +146,40 @@ def test_server_that_dies_is_told_by_its_last_will(
     sink.close()
     store.close()
     assert name == "mqtt"
+
+
+@pytest.mark.parametrize("ends", ["at_shutdown", "without_answer"])
+def test_connection_that_is_given_up_is_told_by_the_last_will(
+    ends: str, broker: Broker, listener: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "events", ["mqtt"], store_bounds())
+    sink = to(broker)[1](store, threading.Event())
+    assert isinstance(sink, MqttSink)
+    assert sink.rest() == Delivered()
+    eventually(lambda: listener.last(DEVICE.availability_topic) == b"online")
+    if ends == "at_shutdown":
+        sink.abort()
+        sink.close()
+    else:
+        monkeypatch.setattr(sink, "_timeout_s", 0.0)
+        store.add([noted(1)])
+        event = store.next("mqtt")
+        assert event is not None
+        assert isinstance(sink.send(event), NotNow)
+    eventually(lambda: listener.last(DEVICE.availability_topic) == b"offline")
+    assert sink._client is None
+    store.close()
+
+
+def test_goodbye_is_said_once(broker: Broker, listener: Listener, tmp_path: Path) -> None:
+    store = Store(tmp_path / "events", ["mqtt"], store_bounds())
+    sink = to(broker)[1](store, threading.Event())
+    sink.rest()
+    sink.close()
+    store.close()
+    eventually(lambda: listener.last(DEVICE.availability_topic) == b"offline")
+    time.sleep(0.2)  # in which a last will would come
+    assert listener.on(DEVICE.availability_topic) == [b"online", b"offline"]
 
 
 def store_bounds() -> store_module.Bounds:

@@ -1,12 +1,14 @@
 """Settings of events outward: what is refused, and that no text repeats a secret."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from ovoad_server.outward.errors import MissingMqttError
+from ovoad_server.outward.errors import MissingMqttError, OutwardError
 from ovoad_server.outward.outward import open_outward
+from ovoad_server.outward.store import Store
 from ovoad_server.settings import Settings, default_events_folder
 
 from .outward_parts import SECRET
@@ -104,3 +106,32 @@ def test_missing_library_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         pass
     with pytest.raises(MissingMqttError), open_outward(settings):
         pass  # the folder was given back
+
+
+@pytest.mark.parametrize("method", ["_begin", "end_all"])
+def test_full_disk_is_told_in_a_line(
+    method: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    settings = Settings(webhook_url="http://127.0.0.1:1/", events_folder=tmp_path)  # type: ignore[arg-type]
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, method, full)
+        with pytest.raises(OutwardError) as caught, open_outward(settings):
+            pass
+    assert str(caught.value) == (
+        f"cannot open the queue of events in {tmp_path}: database or disk is full"
+    )
+    with open_outward(settings) as outward:  # the folder was given back
+        assert outward is not None
+
+
+def test_file_that_is_no_queue_and_cannot_be_opened_is_told(tmp_path: Path) -> None:
+    (tmp_path / "events.sqlite3-wal").mkdir()  # SQLite cannot make its own
+    settings = Settings(webhook_url="http://127.0.0.1:1/", events_folder=tmp_path)  # type: ignore[arg-type]
+    with (
+        pytest.raises(OutwardError, match=r"cannot open the queue of events in .*: "),
+        open_outward(settings),
+    ):
+        pass

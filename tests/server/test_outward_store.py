@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,13 +52,15 @@ def test_each_sink_takes_all_events_in_order_at_its_own_pace(store: Store, tmp_p
 
 
 def test_event_is_the_same_until_it_is_acknowledged(store: Store) -> None:
+    before_ms = time.time_ns() // 1_000_000 - 60_000
     store.add([noted(1), noted(2)])
     first = store.next("mqtt")
     assert first is not None
     assert store.next("mqtt") == first
     message = json.loads(first.body)
     assert message["id"] == first.id
-    assert (message["type"], message["sequence"]) == ("action.start", 1)
+    assert (message["type"], message["sequence"]) == ("action.start", first.sequence)
+    assert before_ms < first.sequence < before_ms + 120_000, "a new queue begins at the clock"
     assert message["data"] == {
         "session_id": "one",
         "label": "a person cooking",
@@ -98,7 +101,7 @@ def test_queue_outlives_the_process_and_sequence_goes_on(tmp_path: Path) -> None
     empty.add([noted(6)])
     event = empty.next("mqtt")
     assert event is not None
-    assert event.sequence == 7, "a number is never used twice"
+    assert event.sequence == first.sequence + 6, "a number is never used twice"
     empty.close()
 
 
@@ -209,6 +212,51 @@ def test_damaged_queue_is_put_aside(tmp_path: Path, caplog: pytest.LogCaptureFix
     store.close()
     assert len(list(tmp_path.glob("*.damaged-*"))) == 1
     assert "the queue of events is damaged" in caplog.text
+
+
+def test_sequence_never_goes_back_behind_a_damaged_queue(tmp_path: Path) -> None:
+    def told_by(store: Store) -> list[int]:
+        store.add([noted(1), noted(2)])
+        assert store.waiting("webhook") == 2, "the numbers before a queue's first wait for nobody"
+        sequences = []
+        while (event := store.next("webhook")) is not None:
+            sequences.append(event.sequence)
+            store.acknowledge("webhook", event.sequence)
+        store.close()
+        return sequences
+
+    before = told_by(Store(tmp_path, BOTH, ROOM))
+    time.sleep(0.01)  # more milliseconds than events
+    (tmp_path / FILE).write_bytes(b"no database at all" * 1000)
+    after = told_by(Store(tmp_path, BOTH, ROOM))
+    assert after[0] > before[-1], "a receiver ignores what is not above the last"
+
+
+def test_queue_that_never_had_an_event_waits_for_nothing_when_it_is_opened_again(
+    tmp_path: Path,
+) -> None:
+    for _ in range(2):
+        store = Store(tmp_path, BOTH, ROOM)
+        assert (store.waiting("mqtt"), store.next("mqtt")) == (0, None)
+        store.close()
+
+
+def test_queue_that_cannot_be_read_leaves_file_and_folder_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Store(tmp_path, BOTH, ROOM).close()
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "_place_sinks", full_disk)
+        for _ in range(2):  # the second finds the folder free
+            with pytest.raises(sqlite3.OperationalError, match="disk is full"):
+                Store(tmp_path, BOTH, ROOM)
+    store = Store(tmp_path, BOTH, ROOM)
+    store.add([noted(1)])
+    store.close()
+
+
+def full_disk(*_: object) -> None:
+    raise sqlite3.OperationalError("database or disk is full")
 
 
 def test_queue_of_another_version_is_refused(tmp_path: Path) -> None:

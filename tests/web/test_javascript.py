@@ -39,7 +39,7 @@ def run_node_tests(*names: str, **environment: str) -> str:
 
 @needs_node
 def test_wire_schema_and_parts_of_the_page() -> None:
-    output = run_node_tests("golden.test.mjs", "parts.test.mjs")
+    output = run_node_tests("golden.test.mjs", "parts.test.mjs", "troubles.test.mjs")
     assert "# fail 0" in output
 
 

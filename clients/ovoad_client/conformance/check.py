@@ -57,6 +57,8 @@ async def run_check(check: Check, target: Target) -> Outcome:
         found, expected = f"a message off the schema: {error}", "the schema of wire contract v1"
     except (ClientError, WebSocketException, OSError) as error:
         found, expected = f"{type(error).__name__}: {error}", "an answer of the contract"
+    except Exception as error:  # an answer that the check itself stumbles over
+        found, expected = f"{type(error).__name__}: {error}", "an answer that can be checked"
     seconds = round(time.monotonic() - started_s, 3)
     return Outcome(check.name, check.says, status, seconds, found, expected, why)
 

@@ -2,10 +2,12 @@
 
 import argparse
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from ovoad_client.address import stream_address
 from ovoad_client.conformance.catalogue import CHECKS
@@ -24,9 +26,15 @@ def main(argv: list[str] | None = None) -> int:
     """Run the checks; 0 where the server conforms, 1 where it does not, 2 after wrong usage."""
     options = _parser().parse_args(argv)
     try:
-        return exit_status(PROGRAM, lambda: _run(options))
+        status = exit_status(PROGRAM, lambda: _run(options))
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output left (`… | head`): nothing more can be printed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -43,9 +51,10 @@ def _run(options: argparse.Namespace) -> int:
         slow=options.slow,
     )
     quiet = options.json == "-"
-    outcomes = asyncio.run(_check(checks, target, tell=_hush if quiet else _tell))
-    if options.json is not None:
-        _write(options.json, to_json(target.address, outcomes))
+    with _opened(options.json) as report:
+        outcomes = asyncio.run(_check(checks, target, tell=_hush if quiet else _tell))
+        if report is not None:
+            _write(report, to_json(target.address, outcomes))
     print(summary(outcomes), file=sys.stderr if quiet else sys.stdout)
     return 0 if conforms(outcomes) else 1
 
@@ -77,14 +86,24 @@ def chosen(prefixes: Sequence[str]) -> list[Check]:
     return checks
 
 
-def _write(place: str, text: str) -> None:
-    if place == "-":
-        print(text)
-        return
+def _opened(place: str | None) -> contextlib.AbstractContextManager[TextIO | None]:
+    """Open where the JSON goes before any check runs; raises UsageError."""
+    if place is None or place == "-":
+        return contextlib.nullcontext(None if place is None else sys.stdout)
     try:
-        Path(place).write_text(text + "\n", encoding="utf-8")
+        return Path(place).open("w", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write {place}: {error.strerror}") from error
+
+
+def _write(report: TextIO, text: str) -> None:
+    try:
+        report.write(text + "\n")
+        report.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UsageError(f"cannot write {report.name}: {error.strerror}") from error
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import numpy as np
 
@@ -25,15 +25,16 @@ MARGIN: Final = 1.03
 """How many times as fast OpenVINO must be: the two are nearly level, and answers differ by 1e-5."""
 
 Exact = Literal["onnxruntime", "openvino"]
+NAMES: Final[tuple[Exact, ...]] = get_args(Exact)
 
 
 def choose_runtime(shipped: Shipped, *, size: int, cache: Path) -> Exact:
     """Choose what runs the image net [B, size, size, 3], by the notes or a trial."""
     if find_spec("openvino") is None:
         return "onnxruntime"
-    key = f"{machine(('onnxruntime', 'openvino'))} | {shipped.fingerprint[:24]}"
+    key = f"{machine(NAMES)} | {shipped.fingerprint[:24]}"
     trial = read_trials(cache).get(key)
-    if trial is None or set(trial.times_ms) != {"onnxruntime", "openvino"}:
+    if trial is None or set(trial.times_ms) != set(NAMES):
         trial = _measure(shipped.path("image.onnx"), size)
         write_trial(cache, key, trial)
     chosen = choose(trial)
@@ -43,17 +44,13 @@ def choose_runtime(shipped: Shipped, *, size: int, cache: Path) -> Exact:
 
 def choose(trial: Trial) -> Exact:
     """OpenVINO where ONNX Runtime is more than the margin behind it."""
-    return (
-        "openvino"
-        if trial.behind("onnxruntime") > MARGIN * trial.behind("openvino")
-        else ("onnxruntime")
-    )
+    faster = trial.behind("onnxruntime") > MARGIN * trial.behind("openvino")
+    return "openvino" if faster else "onnxruntime"
 
 
 def _measure(path: Path, size: int) -> Trial:
     frames = list(np.random.default_rng(0).integers(0, 256, (BATCH, size, size, 3), dtype=np.uint8))
-    names: tuple[Exact, ...] = ("onnxruntime", "openvino")
-    nets = {name: FrameNetwork(path, size=size, runtime=name, threads=0) for name in names}
+    nets = {name: FrameNetwork(path, size=size, runtime=name, threads=0) for name in NAMES}
     single = race(_ways(nets, frames[:1]), budget_s=BUDGET_S)
     batches = race(_ways(nets, frames), budget_s=BUDGET_S)
     return Trial(

@@ -8,7 +8,7 @@ the calibration pictures give; SmoothQuant where there is attention. Knows no en
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -53,8 +53,11 @@ class Source:
     embed: Callable[[Float32Array], Float32Array]
 
 
-def calibrate(source: Source, frames: Sequence[Frame], *, pictures: str) -> Agreement:
-    """Make the int8 network on half of the frames, judge it on the other half, keep both."""
+def calibrate(source: Source, frames: Iterable[Frame], *, pictures: str) -> Agreement:
+    """Make the int8 network on half of the frames, judge it on the other half, keep both.
+
+    Frames are taken one by one: what is kept of each is the network's input.
+    """
     batches = [source.prepare([frame]) for frame in frames]
     fitted, judged = batches[::2], batches[1::2]
     made: list[Agreement] = []

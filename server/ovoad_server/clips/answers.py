@@ -8,12 +8,12 @@ from typing import Any, Final, TypeVar
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from ovoad_server.clips.refusals import ClipRefusedError
 from ovoad_server.clips.schema import ClipError, ClipOpened
 from ovoad_server.clips.scoring import ClipSession
-from ovoad_server.clips.spool import Spool, SpoolFile
+from ovoad_server.clips.spool import Spool, SpoolFile, open_file
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -26,25 +26,31 @@ class LinesAnswer(Response):
     """Streams a clip's messages, one JSON object a line; frees what it holds in the end."""
 
     def __init__(
-        self, opened: ClipOpened, session: ClipSession, held: contextlib.ExitStack
+        self,
+        opened: ClipOpened,
+        session: ClipSession,
+        held: contextlib.AsyncExitStack,
+        *,
+        send_timeout_s: float,
     ) -> None:
         super().__init__(media_type=NDJSON, headers={"Cache-Control": "no-store"})
         del self.headers["content-length"]
         self._opened = opened
         self._session = session
         self._held = held
+        self._send_timeout_s = send_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it all; a client that leaves ends it."""
-        with self._held:
-            start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-            await send(start)
+        """Send it all; a client that leaves, or takes nothing more, ends it."""
+        async with self._held:
+            send = _bounded(send, timeout_s=self._send_timeout_s)
             try:
                 await while_connected(self._send_lines(send), receive)
             except ClientDisconnect:
                 log.info("a client left before its clip was scored")
 
     async def _send_lines(self, send: Send) -> None:
+        await send(_start(self))
         async for text in self._texts():
             await send(_body(text.encode(), more=True))
         await send(_body(b"", more=False))
@@ -68,21 +74,24 @@ class LinesAnswer(Response):
 class ObjectAnswer(Response):
     """Sends a finished answer from the disk; frees what it holds in the end."""
 
-    def __init__(self, pieces: "Pieces", held: contextlib.ExitStack) -> None:
+    def __init__(
+        self, pieces: "Pieces", held: contextlib.AsyncExitStack, *, send_timeout_s: float
+    ) -> None:
         super().__init__(media_type="application/json", headers={"Cache-Control": "no-store"})
         self.headers["content-length"] = str(pieces.size)
         self._pieces = pieces
         self._held = held
+        self._send_timeout_s = send_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it all; a client that leaves ends it."""
-        with self._held:
-            start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-            await send(start)
+        """Send it all; a client that leaves, or takes nothing more, ends it."""
+        async with self._held:
+            send = _bounded(send, timeout_s=self._send_timeout_s)
             with contextlib.suppress(ClientDisconnect):
                 await while_connected(self._send_pieces(send), receive)
 
     async def _send_pieces(self, send: Send) -> None:
+        await send(_start(self))
         async for piece in self._pieces:
             await send(_body(piece, more=True))
         await send(_body(b"", more=False))
@@ -91,13 +100,15 @@ class ObjectAnswer(Response):
 class Pieces:
     """An answer's JSON: opened, the lists from their files, closed."""
 
-    def __init__(self, spool: Spool, held: contextlib.ExitStack) -> None:
-        self._files: dict[str, SpoolFile] = {}
-        for kind in LISTS:
-            self._files[kind] = spool.open()
-            held.callback(self._files[kind].close)
+    def __init__(self, files: dict[str, SpoolFile]) -> None:
+        self._files = files
         self._pending = {kind: bytearray() for kind in LISTS}
         self._opened = self._closed = ""
+
+    @classmethod
+    async def open(cls, spool: Spool, held: contextlib.AsyncExitStack) -> "Pieces":
+        """Open a file for each list, closed with `held`; raises ClipRefusedError."""
+        return cls({kind: await open_file(spool, held) for kind in LISTS})
 
     async def gather(self, opened: ClipOpened, session: ClipSession) -> None:
         """Score the clip to its end; raises ClipRefusedError."""
@@ -159,6 +170,24 @@ async def while_connected(work: Coroutine[Any, Any, T], receive: Receive) -> T:
 async def _until_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def _bounded(send: Send, *, timeout_s: float) -> Send:
+    """Return `send` that raises ClientDisconnect where the client takes nothing for so long."""
+
+    async def send_in_time(message: Message) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await send(message)
+        except TimeoutError:
+            log.info("a client took nothing of its answer for %g s", timeout_s)
+            raise ClientDisconnect from None
+
+    return send_in_time
+
+
+def _start(answer: Response) -> dict[str, Any]:
+    return {"type": "http.response.start", "status": 200, "headers": answer.raw_headers}
 
 
 def _body(data: bytes, *, more: bool) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import sys
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import asdict, dataclass, replace
+from typing import Final
 
 from ovoad_server.clips.decoder_link import (
     ENDED,
@@ -24,6 +25,7 @@ from ovoad_server.clips.refusals import ClipRefusedError
 from ovoad_server.engine.raw_image import RawImage
 
 SILENCE_TIMEOUT_S: Final = 60.0  # it speaks every second while it gets on
+LEAVE_TIMEOUT_S: Final = 5.0  # from its pipe's end to its own
 PIPE_BYTES: Final = 2**20
 F_SETPIPE_SZ: Final = 1031  # fcntl(2), Linux
 
@@ -57,18 +59,20 @@ class Decoder:
         self._ending: asyncio.Task[None] | None = None
 
     @classmethod
-    async def start(cls, task: dict[str, Any], descriptor: int, readers: Executor) -> "Decoder":
-        """Start a process for a file; raises OSError."""
+    async def start(cls, task: Task, readers: Executor) -> "Decoder":
+        """Start a process for the task's file; raises OSError. It learns none of our settings."""
         ours, theirs = os.pipe()
         try:
             _widen(ours)
-            whole = Task(**task, descriptor=descriptor, output=theirs, server_pid=os.getpid())
+            whole = replace(task, output=theirs, server_pid=os.getpid())
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",  # nothing is imported from the folder that the server was started in
                 "-m",
                 "ovoad_server.clips.decoder_process",
                 json.dumps(asdict(whole)),
-                pass_fds=[descriptor, theirs],
+                pass_fds=[task.descriptor, theirs],
+                env=_environment(),
                 process_group=0,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
@@ -80,6 +84,11 @@ class Decoder:
         finally:
             os.close(theirs)
         return cls(process, ours, readers)
+
+    @property
+    def process_id(self) -> int:
+        """The system's number of the process."""
+        return self._process.pid
 
     async def read(self) -> Record:
         """Return what comes next; raises ClipRefusedError. Not after Ended."""
@@ -97,7 +106,7 @@ class Decoder:
                 "expected a video that decodes",
             ) from None
         except EOFError:
-            status = await self._process.wait()
+            status = await self._leave()
             raise ClipRefusedError(
                 415,
                 "not_a_video",
@@ -113,6 +122,16 @@ class Decoder:
             self._ending = asyncio.create_task(self._bury(), name="ovoad decoder's end")
         return self._ending
 
+    async def _leave(self) -> int:
+        """Return the status of a process that says no more, killed where it stays on."""
+        try:
+            async with asyncio.timeout(LEAVE_TIMEOUT_S):
+                return await self._process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            return await self._process.wait()
+
     async def _bury(self) -> None:
         await self._process.wait()
         if self._reading is not None:
@@ -122,10 +141,13 @@ class Decoder:
         os.close(self._pipe)
 
 
+def _environment() -> dict[str, str]:
+    """Return our environment without our settings: a key is none of the decoder's business."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("OVOAD_")}
+
+
 def _widen(pipe: int) -> None:
     """Make room for more than 64 KiB on the way: fewer and longer reads."""
-    import fcntl
-
     with contextlib.suppress(OSError):
         fcntl.fcntl(pipe, F_SETPIPE_SZ, PIPE_BYTES)
 

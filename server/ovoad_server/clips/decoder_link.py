@@ -21,14 +21,14 @@ class Task:
     """What to decode, and its bounds."""
 
     descriptor: int  # of the file
-    output: int  # the pipe's
-    server_pid: int
     container: str
     fps: float
     threads: int
     max_pixels: int
     max_frames: int
     max_duration_s: float
+    output: int = -1  # the pipe's; whoever starts the process sets this and the next
+    server_pid: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,11 @@ class Opened:
 
 @dataclass(frozen=True)
 class Ended:
-    """All frames were read; expected is how many the header had promised."""
+    """All frames were read; expected is how many the header had promised, or FFmpeg's estimate."""
 
     frames: int
     expected: int | None
+    last_ms: int  # of the last frame
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ here. It may write nowhere, has a bound on memory, and gives way to the server a
 Started as `python -m ovoad_server.clips.decoder_process TASK_AS_JSON`.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -12,6 +13,7 @@ import resource
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Final
 
 os.environ["OPENCV_LOG_LEVEL"] = "SILENT"
@@ -39,6 +41,11 @@ MEMORY_BYTES: Final = 6 * 2**30  # of addresses; the largest pictures take a thi
 NICENESS: Final = 10
 TELL_EVERY_S: Final = 1.0
 PR_SET_PDEATHSIG: Final = 1  # prctl(2)
+OOM_SCORE: Final = 1000  # proc(5): the first to be ended where memory runs out
+DEMUXERS: Final = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,flv,ogg,asf"  # FFmpeg's names
+)
+TELLS_LENGTH: Final = ("MP4 or QuickTime", "AVI")  # elsewhere the length may be an estimate
 
 
 class _RefusedError(Exception):
@@ -51,6 +58,7 @@ def main() -> None:
     """Decode what the task names."""
     task = Task(**json.loads(sys.argv[1]))
     _confine(task.server_pid)
+    restrict_ffmpeg()
     with os.fdopen(task.output, "wb", buffering=0) as output:
         desk = _Desk(task, output.fileno())
         try:
@@ -72,6 +80,8 @@ def _confine(server_pid: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != server_pid:
         os._exit(0)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
     os.nice(NICENESS)
     cv2.setNumThreads(1)
     for limit, value in (
@@ -82,6 +92,15 @@ def _confine(server_pid: int) -> None:
         resource.setrlimit(limit, (value, value))
 
 
+def restrict_ffmpeg() -> None:
+    """Let FFmpeg open files alone, and as containers alone: it looks for lists by itself.
+
+    By a file's content FFmpeg may choose HLS, DASH or concat, which name other files to read.
+    """
+    options = f"protocol_whitelist;file|format_whitelist;{DEMUXERS}"
+    os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = options  # read whenever a file is opened
+
+
 class _Desk:
     """Reads the file and writes records."""
 
@@ -90,6 +109,7 @@ class _Desk:
         self._output = output
         self._told_s = time.monotonic()
         self._frames = 0
+        self._last_ms = 0.0
 
     def send(self, data: bytes | memoryview) -> None:
         """Write all of it; waits while the server takes no more."""
@@ -120,7 +140,8 @@ class _Desk:
                 f"found {task.container} data without a frame that decodes, "
                 "expected at least one: the file is cut off or damaged",
             )
-        self.send(pack_json(ENDED, Ended(self._frames, opened.frame_count)))
+        ended = Ended(self._frames, opened.frame_count, round(self._last_ms))
+        self.send(pack_json(ENDED, ended))
 
     def _open(self) -> cv2.VideoCapture:
         task = self._task
@@ -141,16 +162,17 @@ class _Desk:
         return capture
 
     def _check(self, opened: Opened) -> None:
-        """Refuse by the header what would be refused later."""
+        """Refuse by the header what would be refused later; not by what FFmpeg estimates.
+
+        The number of frames is one where a container counts none (Matroska, fragmented MP4).
+        """
         self._check_pixels(opened.width, opened.height)
-        if opened.frame_count is not None:
-            self._check_frames(opened.frame_count)
-        if opened.duration_ms is not None:
+        if opened.duration_ms is not None and self._task.container in TELLS_LENGTH:
             self._check_duration(opened.duration_ms)
 
     def _follow(self, time_ms: float, number: int) -> None:
         """Hold each decoded frame to the bounds; say now and then that work goes on."""
-        self._frames = number
+        self._frames, self._last_ms = number, time_ms
         self._check_frames(number)
         self._check_duration(time_ms)
         now_s = time.monotonic()

@@ -6,7 +6,7 @@ from typing import Final
 from ovoad_server.refusals import SHORTEST_RETRY_MS, RefusedError
 
 BUSY_RETRY_MS: Final = 5000  # a clip takes seconds at least
-_STATUS: Final[Mapping[str, int]] = {"capacity": 503, "restarting": 503, "internal": 503}
+_STATUS: Final[Mapping[str, int]] = {"capacity": 503, "restarting": 503}
 """Of what sessions of any kind are refused for; the rest are mistakes in the request: 422."""
 
 

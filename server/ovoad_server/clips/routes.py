@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from ovoad_server.auth import origin_allowed
 from ovoad_server.clips.answers import NDJSON, LinesAnswer, ObjectAnswer, Pieces, while_connected
 from ovoad_server.clips.decoder import Decoder
-from ovoad_server.clips.decoder_link import Opened
+from ovoad_server.clips.decoder_link import Opened, Task
 from ovoad_server.clips.description import DESCRIPTION, RESPONSES
 from ovoad_server.clips.refusals import ClipRefusedError, busy
 from ovoad_server.clips.schema import ClipFacts, ClipOpened, ClipRequest
@@ -72,18 +72,19 @@ class Clips:
 
     async def answer(self, request: Request) -> Response:
         """Receive, score, answer; raises RefusedError, ClipRefusedError and ClientDisconnect."""
-        with contextlib.ExitStack() as held:
+        send_timeout_s = self._hub.settings.send_timeout_s
+        async with contextlib.AsyncExitStack() as held:
             held.enter_context(self._place())
             self._check_visitor(request)
             async with self._hub.before_drain():
                 upload = await self._receive(request, held)
                 opened, session = await while_connected(self._open(upload, held), request.receive)
             if NDJSON in request.headers.get("accept", ""):
-                return LinesAnswer(opened, session, held.pop_all())
-            pieces = Pieces(self.spool, held)
+                return LinesAnswer(opened, session, held.pop_all(), send_timeout_s=send_timeout_s)
+            pieces = await Pieces.open(self.spool, held)
             await while_connected(pieces.gather(opened, session), request.receive)
-            session.close("closed by client")
-            return ObjectAnswer(pieces, held.pop_all())
+            session.leave()
+            return ObjectAnswer(pieces, held.pop_all(), send_timeout_s=send_timeout_s)
 
     @contextlib.contextmanager
     def _place(self) -> Iterator[None]:
@@ -114,19 +115,18 @@ class Clips:
         if full and not any(session.gives_way for session in hub.sessions.values()):
             raise hub.slots.refusal()
 
-    async def _receive(self, request: Request, held: contextlib.ExitStack) -> Upload:
+    async def _receive(self, request: Request, held: contextlib.AsyncExitStack) -> Upload:
         settings = self._hub.settings
-        upload = await receive_clip(
+        return await receive_clip(
             request,
             self.spool,
+            held,
             max_bytes=settings.max_clip_bytes,
             idle_timeout_s=settings.idle_timeout_s,
         )
-        held.callback(upload.file.close)
-        return upload
 
     async def _open(
-        self, upload: Upload, held: contextlib.ExitStack
+        self, upload: Upload, held: contextlib.AsyncExitStack
     ) -> tuple[ClipOpened, ClipSession]:
         """Take a slot, embed the words, see the first frame; then the session holds it all."""
         hub, request = self._hub, upload.request
@@ -143,7 +143,7 @@ class Clips:
             assert isinstance(facts, Opened), "a decoder says first what it found"
             session = ClipSession(hub, request, vocabulary, decoder, facts)
             opening.pop_all()  # the session's own now
-        held.callback(session.close, "closed by client")
+        held.callback(session.leave)
         opened = ClipOpened(
             clip=_facts(upload, facts),
             model=hub.model(scorer),
@@ -156,15 +156,16 @@ class Clips:
 
     async def _start_decoder(self, upload: Upload, fps: float) -> Decoder:
         settings = self._hub.settings
-        task = {
-            "container": upload.container,
-            "fps": fps,
-            "threads": settings.decode_threads,
-            "max_pixels": settings.max_pixels,
-            "max_frames": settings.max_clip_frames,
-            "max_duration_s": settings.max_clip_s,
-        }
-        return await Decoder.start(task, upload.file.descriptor, self._readers)
+        task = Task(
+            descriptor=upload.file.descriptor,
+            container=upload.container,
+            fps=fps,
+            threads=settings.decode_threads,
+            max_pixels=settings.max_pixels,
+            max_frames=settings.max_clip_frames,
+            max_duration_s=settings.max_clip_s,
+        )
+        return await Decoder.start(task, self._readers)
 
 
 def _words(request: ClipRequest, scorer: str) -> WordsRequest:

@@ -12,7 +12,6 @@ from ovoad_server.clips.refusals import ClipRefusedError
 
 LEAST_FPS: Final = 0.1
 MOST_FPS: Final = 60.0
-_JSON_FAULTS: Final = ("json_invalid", "json_type")
 
 
 class ClipRequest(protocol.Message):
@@ -96,7 +95,7 @@ def parse_request(data: bytes) -> ClipRequest:
         return ClipRequest.model_validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        if first["type"] in _JSON_FAULTS:
+        if first["type"] == "json_invalid":
             message = f"found a part request that is not JSON ({first['ctx']['error']})"
             raise ClipRefusedError(400, "bad_request", message) from error
         code = "bad_vocabulary" if first["loc"][:1] == ("vocabulary",) else "bad_request"

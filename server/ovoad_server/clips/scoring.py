@@ -5,7 +5,6 @@ Knows the decoder's records and the wire's messages; no HTTP.
 
 import asyncio
 import logging
-import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -26,7 +25,7 @@ log = logging.getLogger(__name__)
 INFLIGHT_BYTES: Final = 16 * 2**20  # of a clip's pixels in the engine: they share its pipe
 LEAST_INFLIGHT: Final = 2
 FAILED_IN_A_ROW: Final = 8
-WHOLE: Final = 0.9  # of the frames that the header promises; with fewer the file was cut short
+WHOLE: Final = 0.9  # of the header's frames or length; a file with less of both was cut short
 Kind = Literal["prediction", "event", "error", "progress"]
 
 
@@ -68,6 +67,7 @@ class ClipSession:
         self._ended: Ended | None = None
         self._refusal: ClipRefusedError | None = None
         self._seq = 0
+        self._told = False  # all of it
         self._closed = False
         self._expires_s = hub.now_s() + hub.settings.max_session_s
         self._session = Session(
@@ -91,14 +91,22 @@ class ClipSession:
         if self._closed:
             return
         self._closed = True
-        if self._reading is not None:
-            self._reading.cancel()
+        reading = self._reading
+        if reading is not None and not reading.cancel() and not reading.cancelled():
+            reading.exception()  # it had ended; seen
         self._decoder.end()
         self._hub.engine.remove(self._session)
         self._session.drop_waiting("stale")
         del self._hub.sessions[self.token]
         self._hub.slots.give()
         self._hub.metrics.ended.labels(reason).inc()
+
+    def leave(self) -> None:
+        """Free everything; what is counted is how it ended: scored, refused or left alone."""
+        if self._told:
+            self.close("closed by client")
+        else:
+            self.close("lost" if self._refusal is None else self._refusal.code)
 
     def say_goodbye(self, time_left_ms: int) -> None:
         """Nothing to tell: it is scored on until `finish`."""
@@ -122,6 +130,7 @@ class ClipSession:
             if self._refusal is not None:
                 raise self._refusal
             if self._over:
+                self._told = True
                 return []
             await self._wait()
 
@@ -130,7 +139,11 @@ class ClipSession:
         assert self._ended is not None, "take() said that all is over"
         counts, ended = self._session.counts, self._ended
         expected = ended.expected
-        complete = expected is None or ended.frames >= WHOLE * expected
+        complete = (
+            expected is None
+            or ended.frames >= WHOLE * expected
+            or (self._duration_ms is not None and ended.last_ms >= WHOLE * self._duration_ms)
+        )
         note = f"the file ends after {ended.frames} of {expected} frames: the rest cannot be read"
         return ClipClosed(
             frames=counts.received,
@@ -216,11 +229,12 @@ class ClipSession:
             )
 
     async def _wait(self) -> None:
-        left_s = self._expires_s - time.monotonic()
+        left_s = self._expires_s - self._hub.now_s()
         try:
             async with asyncio.timeout(left_s):
                 await self._changed.wait()
         except TimeoutError:
             most_s = self._hub.settings.max_session_s
             message = f"scoring took more than {most_s:g} s, expected at most as much"
-            raise ClipRefusedError(413, "clip_too_long", message) from None
+            self._refusal = ClipRefusedError(413, "clip_too_long", message)
+            raise self._refusal from None

@@ -4,6 +4,7 @@ Knows HTTP's bodies, no decoder. Nothing is held in memory but what is on its wa
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from starlette.requests import Request
 from ovoad_server.clips.containers import HEAD_BYTES, container_of
 from ovoad_server.clips.refusals import ClipRefusedError
 from ovoad_server.clips.schema import ClipRequest, parse_request
-from ovoad_server.clips.spool import Spool, SpoolFile
+from ovoad_server.clips.spool import Spool, SpoolFile, open_file
 
 MOST_REQUEST_BYTES: Final = 4 * 2**20
 FLUSH_BYTES: Final = 2**20
@@ -187,24 +188,30 @@ class Form:
 
 
 async def receive_clip(
-    request: Request, spool: Spool, *, max_bytes: int, idle_timeout_s: float
+    request: Request,
+    spool: Spool,
+    held: contextlib.AsyncExitStack,
+    *,
+    max_bytes: int,
+    idle_timeout_s: float,
 ) -> Upload:
     """Read a request's body to its end; raises ClipRefusedError and ClientDisconnect.
 
-    The file of the upload is the caller's to close; where this raises it is closed.
+    The file of the upload is closed with `held`.
     """
+    most = max_bytes + MOST_REQUEST_BYTES + _OVERHEAD_BYTES
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > max_bytes + MOST_REQUEST_BYTES + _OVERHEAD_BYTES:
+    if declared.isdecimal() and int(declared) > most:
         raise _too_large(int(declared), max_bytes)
-    file = spool.open()
-    try:
-        form = Form(request.headers.get("content-type", ""), file, max_bytes=max_bytes)
-        async for piece in _pieces(request, idle_timeout_s=idle_timeout_s):
-            await form.take(piece)
-        return await form.end()
-    except BaseException:
-        file.close()
-        raise
+    file = await open_file(spool, held)
+    form = Form(request.headers.get("content-type", ""), file, max_bytes=max_bytes)
+    received = 0
+    async for piece in _pieces(request, idle_timeout_s=idle_timeout_s):
+        received += len(piece)
+        if received > most:  # in chunks, before or behind the parts: no length is declared
+            raise _too_large(received, max_bytes)
+        await form.take(piece)
+    return await form.end()
 
 
 async def _pieces(request: Request, *, idle_timeout_s: float) -> AsyncIterator[bytes]:

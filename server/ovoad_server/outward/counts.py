@@ -1,5 +1,6 @@
 """What became of events, for Prometheus. No label of a session or of its words."""
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,12 +15,22 @@ DROP_REASONS: tuple[DropReason, ...] = ("full", "disk", "refused")
 
 @dataclass
 class Counts:
-    """Counted since the server's start; each number is written by one thread alone."""
+    """Counted since the server's start.
+
+    Each number is written by one thread alone, but for `dropped`, which `drop` writes: the event
+    loop and the recorder's thread both lose events to the disk.
+    """
 
     queued: int = 0
     delivered: Counter[str] = field(default_factory=Counter)  # by sink
     retried: Counter[str] = field(default_factory=Counter)
     dropped: Counter[tuple[str, DropReason]] = field(default_factory=Counter)
+    _mutex: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def drop(self, sink: str, reason: DropReason, number: int = 1) -> None:
+        """Count events that a sink will not get."""
+        with self._mutex:
+            self.dropped[sink, reason] += number
 
 
 @dataclass(frozen=True)

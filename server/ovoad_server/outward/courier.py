@@ -192,7 +192,7 @@ class Courier:
         self._refusals = (event.sequence, times)
         if times < REFUSALS:
             return NotNow(refused.reason)
-        self._counts.dropped[self._sink.name, "refused"] += 1
+        self._counts.drop(self._sink.name, "refused")
         log.warning(
             "event %s is dropped: the %s refused it %d times (%s)",
             event.id,

@@ -18,6 +18,7 @@ from ovoad_server.outward.courier import Delivered, NotNow, Outcome
 from ovoad_server.outward.errors import MissingMqttError
 from ovoad_server.outward.home_assistant import OFF, OFFLINE, ON, ONLINE, Device
 from ovoad_server.outward.message import ActionMessage
+from ovoad_server.outward.reason import reason
 from ovoad_server.outward.store import QueuedEvent, Store
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class MqttSink:
     """Publishes events, and keeps sensors and availability at the broker as they should be.
 
     A connection that fails is thrown away with all that its client remembers: what the broker did
-    not acknowledge is in the queue.
+    not acknowledge is in the queue. It is cut without goodbye, so that the broker tells the last
+    will; `close` alone says goodbye, once the broker has the word that we are gone.
     """
 
     name = "mqtt"
@@ -143,6 +145,8 @@ class MqttSink:
             with contextlib.suppress(NotConnectedError):
                 offline = Publication(self._device.availability_topic, OFFLINE, retain=True)
                 self._publish([offline], timeout_s=GOODBYE_TIMEOUT_S)
+                self._client.disconnect()
+                self._client.loop_stop()  # ends once that is sent
         self._drop()
 
     # ---- sensors --------------------------------------------------------------------------------
@@ -191,7 +195,7 @@ class MqttSink:
         try:
             client.connect(self._host, self._port, keepalive=KEEPALIVE_S)
         except (OSError, ValueError) as error:
-            raise NotConnectedError(_reason(error)) from error
+            raise NotConnectedError(reason(error)) from error
         client.loop_start()
         if not self._answered.wait(self._timeout_s):
             raise NotConnectedError("the broker does not answer")
@@ -254,17 +258,13 @@ class MqttSink:
                 raise NotConnectedError("the connection was lost")
 
     def _drop(self) -> None:
-        """Leave the connection, and forget what was under way over it."""
+        """Cut the connection, and forget what was under way over it."""
         client, self._client = self._client, None
-        if client is not None:
-            client.on_disconnect = None
-            client.disconnect()
-            client.loop_stop()
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"certificate refused: {error.verify_message}"
-    if isinstance(error, socket.gaierror | OSError) and error.strerror:
-        return error.strerror
-    return type(error).__name__
+        if client is None:
+            return
+        client.on_disconnect = None
+        connection = client.socket()
+        if isinstance(connection, socket.socket):
+            with contextlib.suppress(OSError):  # it is cut already
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+        client.loop_stop()

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -10,6 +11,7 @@ from ovoad_server.engine.events import ActionEvent
 from ovoad_server.outward.addresses import secret_bytes
 from ovoad_server.outward.counts import Counts, OutwardCollector
 from ovoad_server.outward.courier import BackOff, Courier, Sink
+from ovoad_server.outward.errors import OutwardError
 from ovoad_server.outward.home_assistant import Device
 from ovoad_server.outward.mqtt import Access, MqttSink
 from ovoad_server.outward.recorder import Recorder
@@ -85,17 +87,26 @@ def open_outward(settings: Settings) -> Iterator[Outward | None]:
     if not sinks:
         yield None
         return
-    bounds = Bounds(settings.events_max_count, settings.events_max_bytes)
-    store = Store(settings.events_folder, [name for name, _ in sinks], bounds)
     try:
-        outward = Outward(store, sinks, back_off=BackOff())
-    except BaseException:
-        store.close()
-        raise
+        outward = _open(settings, sinks)
+    except sqlite3.Error as error:
+        raise OutwardError(
+            f"cannot open the queue of events in {settings.events_folder}: {error}"
+        ) from error
     try:
         yield outward
     finally:
         outward.close()
+
+
+def _open(settings: Settings, sinks: Sequence[tuple[str, MakeSink]]) -> Outward:
+    bounds = Bounds(settings.events_max_count, settings.events_max_bytes)
+    store = Store(settings.events_folder, [name for name, _ in sinks], bounds)
+    try:
+        return Outward(store, sinks, back_off=BackOff())
+    except BaseException:
+        store.close()
+        raise
 
 
 def _sinks(settings: Settings) -> list[tuple[str, MakeSink]]:

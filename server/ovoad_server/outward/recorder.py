@@ -57,7 +57,7 @@ class Recorder:
         self._taken.append(item)
         if len(self._taken) > MOST_IN_MEMORY and isinstance(self._taken.popleft(), NotedEvent):
             for sink in self._sinks:
-                self._counts.dropped[sink, "disk"] += 1
+                self._counts.drop(sink, "disk")
         self._wake.set()
 
     def close(self, timeout_s: float) -> None:
@@ -110,13 +110,13 @@ class Recorder:
             return all([self._write([item]) for item in items])
         log.exception("an event cannot be written down")
         for sink in self._sinks:
-            self._counts.dropped[sink, "disk"] += 1
+            self._counts.drop(sink, "disk")
         return True
 
     def _count(self, queued: int, lost: dict[str, int]) -> None:
         self._counts.queued += queued
         for sink, number in lost.items():
-            self._counts.dropped[sink, "full"] += number
+            self._counts.drop(sink, "full", number)
         if any(lost.values()) and self._dropping.due():
             totals = ", ".join(
                 f"{self._counts.dropped[sink, 'full']} for {sink}" for sink in self._sinks

@@ -61,31 +61,31 @@ class QueuedEvent:
 class Store:
     """Events with consecutive sequence numbers; each sink takes them in order and acknowledges.
 
-    An event leaves when every sink has it. Beyond the bounds the oldest are dropped.
+    An event leaves when every sink has it. Beyond the bounds the oldest are dropped. A new queue
+    counts from the clock's milliseconds, so above all that the one before it ever gave.
     """
 
     def __init__(self, folder: Path, sinks: Sequence[str], bounds: Bounds) -> None:
-        """Open or make the queue; raises OutwardError where another server has it, OSError."""
+        """Open or make the queue; raises OutwardError where another server has it.
+
+        Raises OSError and sqlite3.Error where the disk does not do its part.
+        """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock_file = lock_folder(folder)
         self._mutex = threading.Lock()
         self._bounds = bounds
+        self._last = self._bytes = 0
+        self._cursors: dict[str, int] = {}
         try:
             self._database = _open_or_replace(folder / FILE)
+            try:
+                self._begin(sinks)
+            except BaseException:
+                self._database.close()
+                raise
         except BaseException:
             os.close(self._lock_file)
             raise
-        with self._transaction():
-            self._last = self._one("SELECT max(seq) FROM sqlite_sequence WHERE name = 'events'")
-            self._bytes = self._one(
-                "SELECT sum(length(body) + ?) FROM events WHERE sequence <= ?",
-                ROW_BYTES,
-                self._last,
-            )
-            self._place_sinks(sinks)
-        self._cursors: dict[str, int] = dict(
-            self._database.execute("SELECT name, sequence FROM sinks").fetchall()
-        )
 
     def close(self) -> None:
         """Close the file and let another server have it."""
@@ -232,6 +232,18 @@ class Store:
 
     # ---- parts ----------------------------------------------------------------------------------
 
+    def _begin(self, sinks: Sequence[str]) -> None:
+        """Read how far all got."""
+        with self._transaction():
+            self._last = self._one("SELECT max(seq) FROM sqlite_sequence WHERE name = 'events'")
+            self._bytes = self._one(
+                "SELECT sum(length(body) + ?) FROM events WHERE sequence <= ?",
+                ROW_BYTES,
+                self._last,
+            )
+            self._place_sinks(sinks)
+        self._cursors = dict(self._database.execute("SELECT name, sequence FROM sinks").fetchall())
+
     def _place_sinks(self, sinks: Sequence[str]) -> None:
         """Forget sinks of old, with what only they lacked; new ones begin with what comes next."""
         for (name,) in self._database.execute("SELECT name FROM sinks").fetchall():
@@ -263,8 +275,8 @@ def _open_or_replace(path: Path) -> sqlite3.Connection:
     """Open the database; one that is damaged is put aside, so that the server can go on."""
     try:
         return _open(path)
-    except sqlite3.OperationalError as error:
-        raise OSError(f"cannot open {path}: {error}") from error
+    except sqlite3.OperationalError:  # the disk's fault, not the file's
+        raise
     except sqlite3.DatabaseError as error:
         aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
         log.error("the queue of events is damaged (%s) and put aside as %s", error, aside)
@@ -288,8 +300,19 @@ def _open(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA synchronous = FULL")
         database.execute("PRAGMA journal_size_limit = 1048576")
         database.executescript(_SCHEMA)
+        if version == 0:
+            _begin_sequence(database)
         database.execute(f"PRAGMA user_version = {VERSION}")
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _begin_sequence(database: sqlite3.Connection) -> None:
+    """Let the events of a new queue follow those of any queue before it: receivers go by that."""
+    database.execute(
+        "INSERT INTO sqlite_sequence SELECT 'events', ? "
+        "WHERE NOT EXISTS (SELECT * FROM sqlite_sequence WHERE name = 'events')",
+        (time.time_ns() // 1_000_000,),
+    )

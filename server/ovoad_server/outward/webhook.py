@@ -20,6 +20,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ovoad_server.outward.courier import Delivered, NotNow, Outcome, Refused
+from ovoad_server.outward.reason import reason
 from ovoad_server.outward.store import QueuedEvent
 
 TIMEOUT_S: Final = 10.0  # to connect, and for each wait after that
@@ -83,7 +84,7 @@ class Webhook:
             self._read(response)
         except (OSError, http.client.HTTPException, UnicodeError) as error:
             self._connection.close()
-            return NotNow(_reason(error))
+            return NotNow(reason(error))
         finally:
             watch.cancel()
         return _judge(status, headers, self._now_s())
@@ -147,12 +148,3 @@ def retry_after_s(header: str | None, now_s: float) -> float:
     except (ValueError, OverflowError):
         return 0.0
     return min(max(0.0, date_s - now_s), LONGEST_RETRY_AFTER_S)
-
-
-def _reason(error: Exception) -> str:
-    """Return what went wrong, without the address: its path may be a secret."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"certificate refused: {error.verify_message}"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return type(error).__name__
