@@ -59,7 +59,7 @@ def test_embedded_in_int8_agrees_as_far_as_its_notes_say(
 ) -> None:
     exact = build_encoder("embedded", runtime="onnxruntime", cache=calibrated)
     rough = build_encoder("embedded", runtime="openvino-int8", cache=calibrated)
-    frames = read_pictures(calibrated / "pictures")
+    frames = list(read_pictures(calibrated / "pictures"))
     found = cosines(exact.encode_frames(frames), rough.encode_frames(frames))
     agreement = read_agreement(place(calibrated))
     assert (agreement.pictures, agreement.calibrated, agreement.judged) == ("pictures", 4, 4)
@@ -155,12 +155,12 @@ def test_folders_without_pictures_are_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     (tmp_path / "words.txt").write_text("x")
     with pytest.raises(CalibrationError, match=r"found 0 readable pictures in .*expected at least"):
-        read_pictures(tmp_path)
+        list(read_pictures(tmp_path))
 
 
 def test_pictures_are_rgb_and_bounded(tmp_path: Path) -> None:
     write_pictures(tmp_path / "many", 9)
-    assert len(read_pictures(tmp_path / "many", most=4)) == 4
+    assert len(list(read_pictures(tmp_path / "many", most=4))) == 4
     red = np.zeros((8, 8, 3), np.uint8)
     red[:, :, 2] = 255  # OpenCV writes BGR
     for name in ("1.png", "2.png"):
