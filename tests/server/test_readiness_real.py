@@ -134,6 +134,7 @@ async def test_readyz_turns_red_when_the_real_encoder_returns_a_constant(
         logits = network(batch)
         return logits[:1].repeat(len(logits), axis=0) if faults["now"] else logits
 
+    image_net.cores = network.cores  # type: ignore[attr-defined]
     stuck = replace(encoder, image_net=image_net)  # type: ignore[type-var]
     async with serving(Detector(stuck, (average_scorer(stuck),))) as server:
         assert await ask(server.address) == (200, GREEN)
