@@ -348,6 +348,7 @@ class LiveSession:
             log.warning("%d frames left unscored at the end of a session", session.backlog)
             session.drop_waiting("stale")
             await self._all_answered(timeout_s=settle_s / 4)  # those in the batch under way
+            session.give_up()
         session.finish_events()
         self._say(closed(end.reason, session.counts))
 

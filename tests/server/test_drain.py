@@ -59,6 +59,27 @@ async def test_sessions_are_served_on_until_their_time_is_up(
         assert await client.ended() == (protocol.CLOSE_RESTART, "restart")
 
 
+async def test_frame_whose_batch_takes_too_long_is_answered_all_the_same(
+    serve: Serve, encoder: ColourEncoder
+) -> None:
+    async with serve() as server, server.session() as client:
+        await is_still_served(client, 0)
+        encoder.entered.clear()
+        encoder.hold.clear()
+        async with draining(server, serve_on_s=0.1, settle_s=0.4):
+            await client.expect(protocol.GoAway)
+            for seq in range(1, 4):
+                await client.frame(seq)
+            await occurs(encoder.entered)
+            dropped = [await client.expect(protocol.FrameDropped) for _ in range(3)]
+            assert sorted(drop.seq for drop in dropped) == [1, 2, 3]
+            assert {drop.reason for drop in dropped} == {"stale"}
+            closed = await client.expect(protocol.SessionClosed)
+            assert (closed.received, closed.predicted, closed.dropped.stale) == (4, 1, 3)
+            encoder.hold.set()  # what the engine still finds is for nobody
+            assert await client.ended() == (protocol.CLOSE_RESTART, "restart")
+
+
 async def test_drain_is_over_once_all_have_left_by_themselves(serve: Serve) -> None:
     async with (
         serve() as server,

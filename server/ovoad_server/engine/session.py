@@ -83,6 +83,8 @@ class Session:
         self._generation = 0  # of the newest reset
         self._words = words
         self._waiting: deque[WaitingFrame] = deque()
+        self._under_way: dict[int, WaitingFrame] = {}  # handed out and not answered, by seq
+        self._over = False  # nothing is answered any more
         self._events = EventDetector(rule, words.vocabulary.labels)
         self._events_generation = 0
         self._max_inflight = max_inflight
@@ -138,7 +140,9 @@ class Session:
         if now_s < self._not_before_s:
             return None
         self._not_before_s = max(self._not_before_s + self._interval_s, now_s)
-        return self._waiting.popleft()
+        frame = self._waiting.popleft()
+        self._under_way[frame.seq] = frame
+        return frame
 
     def due_s(self) -> float | None:
         """Return when the next frame may be handed out, None if it does not wait for time."""
@@ -151,6 +155,13 @@ class Session:
         while self._waiting:
             frame = self._waiting.popleft()
             self.answer(Dropped(frame.seq, frame.timestamp_ms, reason))
+
+    def give_up(self) -> None:
+        """Answer all frames that are left as dropped; answers that come later are for nobody."""
+        for frame in list(self._under_way.values()):
+            self.answer(Dropped(frame.seq, frame.timestamp_ms, "stale"))
+        self.drop_waiting("stale")
+        self._over = True
 
     def change_words(self, words: Words) -> None:
         """Frames from now on are scored with these words, those before with the old ones."""
@@ -167,6 +178,10 @@ class Session:
 
     def answer(self, reply: Scored | Dropped | Failed) -> None:
         """Count and send the one answer of a frame, then the events it brings."""
+        if self._over:
+            return
+        if reply.seq is not None:
+            self._under_way.pop(reply.seq, None)
         match reply:
             case Scored():
                 self.counts.predicted += 1
@@ -180,6 +195,8 @@ class Session:
 
     def follow_events(self, frame: WaitingFrame, scored: Scored) -> None:
         """Send the events that a scored frame brings."""
+        if self._over:
+            return
         events = []
         if frame.generation != self._events_generation:
             events += self._events.finish()
