@@ -3,59 +3,15 @@
 import csv
 import io
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 from ovoad_client.board import label_probabilities
-from ovoad_client.errors import os_reason
 from ovoad_client.notices import FramesLost, StreamMessage
 from ovoad_client.protocol import Error, FrameDropped, Prediction, SessionCreated
-from ovoad_client.recording import RecordingError
+from ovoad_client.recording import TextFile
 from ovoad_client.spans import EventSpan, SpanKeeper
 
 LEAST_CUE_MS: Final = 1  # a subtitle of no length is shown by no player
-
-
-class TextFile:
-    """A UTF-8 file whose pieces are handed to the system at once."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # newline="": what is written has its line ends already.
-            self._file = path.open("w", encoding="utf-8", newline="")
-        except OSError as error:
-            raise self._problem(error) from error
-
-    def write(self, text: str) -> None:
-        """Append text; raises RecordingError."""
-        try:
-            self._file.write(text)
-            self._file.flush()
-        except OSError as error:
-            raise self._problem(error) from error
-
-    def close(self) -> None:
-        """Close the file; raises RecordingError."""
-        try:
-            self._file.close()
-        except OSError as error:
-            raise self._problem(error) from error
-
-    def __enter__(self) -> "TextFile":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _problem(self, error: OSError) -> RecordingError:
-        return RecordingError(f"cannot write '{self.path}': {os_reason(error)}")
 
 
 class PredictionsCsv:

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from ovoad_client import protocol
 from ovoad_server.engine.engine import Engine
 from ovoad_server.engine.events import ActionEvent
-from ovoad_server.engine.interface import DetectorFacts
+from ovoad_server.engine.interface import DetectorFacts, Vocabulary, WordsRequest
 from ovoad_server.metrics import Metrics, ServerState
 from ovoad_server.refusals import SHORTEST_RETRY_MS, RefusedError
 from ovoad_server.settings import Settings
@@ -203,6 +203,17 @@ class Hub:
             session.finish()
 
     # ---- requests -------------------------------------------------------------------------------
+
+    async def embed(self, vocabulary: protocol.Vocabulary, scorer: str) -> Vocabulary:
+        """Embed a user's words for a scorer; raises what the model raises."""
+        return await self.engine.embed(
+            WordsRequest(
+                tuple(vocabulary.labels),
+                None if vocabulary.templates is None else tuple(vocabulary.templates),
+                None if vocabulary.background is None else tuple(vocabulary.background),
+                scorer,
+            )
+        )
 
     def choose_scorer(self, asked: protocol.ScorerName | None) -> protocol.ScorerName:
         """Return the scorer asked for, or the default; raises RefusedError for one not at hand."""

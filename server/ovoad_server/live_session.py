@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from ovoad_client import protocol
 from ovoad_server.engine.events import ActionEvent, EventRule
-from ovoad_server.engine.interface import Vocabulary, WordsRequest
+from ovoad_server.engine.interface import Vocabulary
 from ovoad_server.engine.replies import Dropped, Failed, Reply, Scored
 from ovoad_server.engine.session import Session, Words
 from ovoad_server.hub import Hub
@@ -87,7 +87,7 @@ class LiveSession:
         """Embed the words and make the session; the caller's slot becomes its own."""
         hub.check_vocabulary(create.vocabulary)
         scorer = hub.choose_scorer(create.scorer)
-        vocabulary = await hub.engine.embed(_request(create.vocabulary, scorer))
+        vocabulary = await hub.embed(create.vocabulary, scorer)
         return cls(hub, create, Words(1, vocabulary))
 
     def created(self, *, resumed: bool) -> protocol.SessionCreated:
@@ -271,9 +271,8 @@ class LiveSession:
     async def _finish_update(
         self, words: Words, message: protocol.VocabularyUpdate, from_seq: int
     ) -> None:
-        request = _request(message.vocabulary, self._scorer)
         try:
-            embedded = await self._hub.engine.embed(request)
+            embedded = await self._hub.embed(message.vocabulary, self._scorer)
         except Exception:  # the frames behind the barrier can have no words: end this session alone
             log.exception("new words could not be embedded")
             self.stop(_fault())
@@ -374,15 +373,6 @@ def resume_session(hub: Hub, asked: protocol.Resume | None) -> LiveSession | Non
     if not isinstance(live, LiveSession) or not live.resume(asked.last_seq):
         return None
     return live
-
-
-def _request(vocabulary: protocol.Vocabulary, scorer: str) -> WordsRequest:
-    return WordsRequest(
-        tuple(vocabulary.labels),
-        None if vocabulary.templates is None else tuple(vocabulary.templates),
-        None if vocabulary.background is None else tuple(vocabulary.background),
-        scorer,
-    )
 
 
 def _fault() -> End:

@@ -17,11 +17,10 @@ from ovoad_server.clips.decoder import Decoder
 from ovoad_server.clips.decoder_link import Opened, Task
 from ovoad_server.clips.description import DESCRIPTION, RESPONSES
 from ovoad_server.clips.refusals import ClipRefusedError, busy
-from ovoad_server.clips.schema import ClipFacts, ClipOpened, ClipRequest
+from ovoad_server.clips.schema import ClipFacts, ClipOpened
 from ovoad_server.clips.scoring import ClipSession
 from ovoad_server.clips.spool import Spool
 from ovoad_server.clips.upload import Upload, receive_clip
-from ovoad_server.engine.interface import WordsRequest
 from ovoad_server.hub import Hub
 from ovoad_server.refusals import RefusedError
 
@@ -136,7 +135,7 @@ class Clips:
         with contextlib.ExitStack() as opening:
             hub.take_slot_of_another()
             opening.callback(hub.slots.give_back)
-            vocabulary = await hub.engine.embed(_words(request, scorer))
+            vocabulary = await hub.embed(request.vocabulary, scorer)
             decoder = await self._start_decoder(upload, fps)
             opening.callback(decoder.end)
             facts = await decoder.read()
@@ -166,16 +165,6 @@ class Clips:
             max_duration_s=settings.max_clip_s,
         )
         return await Decoder.start(task, self._readers)
-
-
-def _words(request: ClipRequest, scorer: str) -> WordsRequest:
-    words = request.vocabulary
-    return WordsRequest(
-        tuple(words.labels),
-        None if words.templates is None else tuple(words.templates),
-        None if words.background is None else tuple(words.background),
-        scorer,
-    )
 
 
 def _facts(upload: Upload, opened: Opened) -> ClipFacts:
