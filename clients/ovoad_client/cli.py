@@ -18,11 +18,13 @@ SUMMARIES: Final[Mapping[str, str]] = {
     "serve": "serve action detection over WebSocket and HTTP",
     "watch": "stream a video, camera or address to a server and show its answers",
     "clip": "score a whole video file on a server",
+    "archive": "score folders and object stores of videos, Parquet out",
     "demo": "start a server, stream a real video to it, draw its timeline",
     "evaluate": "measure a detector on labelled videos",
     "features": "write the frame features of a folder of videos",
     "captions": "convert annotations to timed captions",
     "train": "train the scorer ovoad",
+    "keys": "add, revoke and list the API keys of a server",
     "bench": "load a server, tell frames/s, latency and capacity",
     "encoders": "list the encoders that can be named",
 }
@@ -31,6 +33,10 @@ EXTRAS: Final[Mapping[str, str]] = {
     "ovoad_server": "server",
     "ovoad_model": "server",
     "ovoad_client": "watch",
+}
+COMMAND_EXTRAS: Final[Mapping[str, str]] = {
+    "archive": "scale",
+    "demo": "server,demo",  # both sides at once
 }
 ONLY_IN_MODEL_EXTRA: Final = ("torch", "torchvision", "open_clip", "safetensors", "tensorboard")
 Command = Callable[[list[str]], int]

@@ -28,9 +28,12 @@ from ovoad_server.engine.worker import WorkerProcess, WorkerStartError
 from ovoad_server.engine.worker_link import Setup
 from ovoad_server.health import Health
 from ovoad_server.hub import Hub
+from ovoad_server.keys.file import KeysFileError
+from ovoad_server.keys.keyring import Keyring, open_keyring
 from ovoad_server.listener import open_listener, uvicorn_config
-from ovoad_server.logs import LogFormat, configure_logs
+from ovoad_server.logs import LogFormat, configure_logs, hide_in_logs
 from ovoad_server.metrics import Metrics
+from ovoad_server.on_ray.command import OnRayError, serve_on_ray
 from ovoad_server.outward.errors import OutwardError
 from ovoad_server.outward.outward import Outward, open_outward
 from ovoad_server.settings import Settings
@@ -43,12 +46,26 @@ def main(argv: list[str] | None = None) -> int:
     """Serve until interrupted; returns the exit status."""
     log_format: LogFormat = "text"
     try:
-        settings = _settings(argv)
+        settings, on_ray = _settings(argv)
         log_format = settings.log_format
         configure_logs(log_format)
+        if settings.api_key is not None:
+            hide_in_logs([settings.api_key.get_secret_value()])
+        keyring = open_keyring(settings)
+        if on_ray:
+            serve_on_ray(settings)
+            return 0
         with open_listener(settings) as listener, open_outward(settings) as outward:
-            asyncio.run(_serve(settings, listener, outward))
-    except (WorkerStartError, MissingTracingError, OutwardError, OSError, ValidationError) as error:
+            asyncio.run(_serve(settings, listener, outward, keyring))
+    except (
+        WorkerStartError,
+        MissingTracingError,
+        OutwardError,
+        OnRayError,
+        KeysFileError,
+        OSError,
+        ValidationError,
+    ) as error:
         if log_format == "json":
             log.critical("%s", _reason(error))
         else:
@@ -59,7 +76,8 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _settings(argv: list[str] | None) -> Settings:
+def _settings(argv: list[str] | None) -> tuple[Settings, bool]:
+    """Return the settings, and whether to serve on Ray."""
     parser = argparse.ArgumentParser(
         prog="ovoad serve",
         description="Serve action detection over WebSocket and HTTP.",
@@ -72,13 +90,17 @@ def _settings(argv: list[str] | None) -> Settings:
     parser.add_argument("--scorer", choices=["frame", "average", "cluster", "ovoad"])
     parser.add_argument("--weights", help="trained weights of scorer ovoad")
     parser.add_argument("--runtime", help="what runs the encoder (auto)")
+    parser.add_argument("--on", choices=["ray"], help="serve on Ray Serve (docs/scaling.md)")
     given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value}
+    on_ray = given.pop("on", None) == "ray"
     if vars(parser.parse_args(argv))["port"] == 0:
         given["port"] = 0
-    return Settings(**given)
+    return Settings(**given), on_ray
 
 
-async def _serve(settings: Settings, listener: socket.socket, outward: Outward | None) -> None:
+async def _serve(
+    settings: Settings, listener: socket.socket, outward: Outward | None, keyring: Keyring
+) -> None:
     """Start the worker, then the server around it; raises WorkerStartError."""
     exporter = None if settings.traces is None else open_exporter(str(settings.traces))
     metrics = Metrics()
@@ -103,7 +125,8 @@ async def _serve(settings: Settings, listener: socket.socket, outward: Outward |
         observe=lambda record: _observe(record, metrics, tracing),
     )
     metrics.model.info({"encoder": facts.encoder, "fingerprint": facts.fingerprint})
-    hub = Hub(settings, engine, facts, metrics, watcher=outward)
+    metrics.watch_processes(lambda: worker.pid)
+    hub = Hub(settings, engine, facts, metrics, watcher=outward, keyring=keyring)
     if outward is not None:
         metrics.registry.register(outward.collector)
     server = DrainingServer(

@@ -14,11 +14,13 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from ovoad_client import protocol
 from ovoad_server import description
-from ovoad_server.auth import key_matches
+from ovoad_server.clips.refusals import ClipRefusedError
 from ovoad_server.clips.routes import add_clips
 from ovoad_server.health import Health, Readiness
 from ovoad_server.hub import Hub
+from ovoad_server.keys.checking import Caller
 from ovoad_server.page import add_page, find_page_folder, find_sample
+from ovoad_server.refusals import RefusedError
 from ovoad_server.stream import serve_stream
 
 
@@ -34,11 +36,13 @@ def create_app(hub: Hub, health: Health) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         running = asyncio.create_task(hub.engine.run())
+        following = asyncio.create_task(hub.follow_keys())
         yield
         hub.finish_all()
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
+        for task in (following, running):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
     app = FastAPI(
         title="ovoad",
@@ -51,11 +55,17 @@ def create_app(hub: Hub, health: Health) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    for kind in (StarletteHTTPException, RequestValidationError, Exception):
+    for kind in (StarletteHTTPException, RequestValidationError):
         app.add_exception_handler(kind, _error_response)
+
+    def respond_to_fault(request: Request, error: Exception) -> Response:
+        hub.metrics.faults.labels("http").inc()
+        return _error_response(request, error)
+
+    app.add_exception_handler(Exception, respond_to_fault)
     _add_health_routes(app, hub, health)
-    _add_protected_routes(app, hub)
-    key_required = hub.settings.api_key is not None
+    _add_protected_routes(app, hub, health)
+    key_required = hub.keyring.required
     description.add_stream_document(app, key_required=key_required)
     folder = find_page_folder()
     if folder is not None:
@@ -74,31 +84,36 @@ def _add_health_routes(app: FastAPI, hub: Hub, health: Health) -> None:
     @app.get("/readyz", tags=["health"], responses=responses)
     async def ready(response: Response) -> Readiness:
         """Tell whether the model still answers right."""
-        if hub.draining:
-            readiness = Readiness(ready=False, reason="the server is about to stop")
-        else:
-            readiness = await health.check(hub.engine)
+        readiness = await _readiness(hub, health)
         if not readiness.ready:
             response.status_code = 503
         return readiness
 
 
-def _add_protected_routes(app: FastAPI, hub: Hub) -> None:
-    def require_key(request: Request, _: Annotated[object, Security(description.BEARER)]) -> None:
-        key = hub.settings.api_key
-        if not key_matches(request.headers, key.get_secret_value() if key else None):
-            raise HTTPException(
-                401,
-                "found no valid API key, expected the header Authorization: Bearer KEY",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
+async def _readiness(hub: Hub, health: Health) -> Readiness:
+    if hub.draining:
+        return Readiness(ready=False, reason="the server is about to stop")
+    return await health.check(hub.engine)
+
+
+def _add_protected_routes(app: FastAPI, hub: Hub, health: Health) -> None:
+    async def require_key(
+        request: Request, _: Annotated[object, Security(description.BEARER)]
+    ) -> Caller:
+        try:
+            return await hub.key_check.admit(request.headers, request.client)
+        except RefusedError as refusal:
+            if refusal.code == "unauthorised":
+                headers = {"WWW-Authenticate": "Bearer"}
+                raise HTTPException(401, str(refusal), headers=headers) from refusal
+            raise ClipRefusedError.from_session(refusal) from refusal
 
     guarded = [Depends(require_key)]
 
-    @app.get("/v1/config", tags=["stream"], dependencies=guarded, responses=description.GRANTED)
-    async def config() -> protocol.ServerConfig:
-        """Return what `session.created` would grant."""
-        return hub.config()
+    @app.get("/v1/config", tags=["stream"], responses=description.GRANTED)
+    async def config(caller: Annotated[Caller, Depends(require_key)]) -> protocol.ServerConfig:
+        """Return what `session.created` would grant to this key."""
+        return hub.config(caller.key)
 
     @app.get(
         "/metrics",
@@ -109,10 +124,11 @@ def _add_protected_routes(app: FastAPI, hub: Hub) -> None:
     )
     async def metrics() -> Response:
         """Return metrics in Prometheus's text format."""
+        hub.metrics.ready.set((await _readiness(hub, health)).ready)
         hub.metrics.refresh(hub.state())
         return Response(generate_latest(hub.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    add_clips(app, hub, guard=Depends(require_key))
+    add_clips(app, hub, guard=require_key)
 
     @app.websocket("/v1/stream")
     async def stream(websocket: WebSocket) -> None:

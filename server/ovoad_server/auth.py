@@ -1,9 +1,7 @@
-"""Who may connect: the API key in constant time, and the origin of pages. Knows no routes."""
+"""What a handshake says of who comes: the key presented, and the origin of a page. Knows no key."""
 
 import base64
 import binascii
-import hashlib
-import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
@@ -12,19 +10,19 @@ KEY_SUBPROTOCOL: Final = "ovoad.key."
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
-def key_matches(
-    headers: Mapping[str, str], expected_key: str | None, *, subprotocols: Sequence[str] = ()
-) -> bool:
-    """Tell whether a request carries the key; always true without one.
+def presented_key(headers: Mapping[str, str], subprotocols: Sequence[str] = ()) -> bytes | None:
+    """Return the key that a request presents, None where there is none that can be read.
 
-    Programs send it as a bearer token. Pages cannot set headers on a WebSocket: they offer the
-    subprotocol `ovoad.key.` + the key in unpadded base64url, which is never echoed.
+    Programs send it as a bearer token, which goes first. Pages cannot set headers on a WebSocket:
+    they offer the subprotocol `ovoad.key.` + the key in unpadded base64url, never echoed.
     """
-    if expected_key is None:
-        return True
-    found = _bearer(headers) or _offered(subprotocols) or b""
-    return hmac.compare_digest(
-        hashlib.sha256(found).digest(), hashlib.sha256(expected_key.encode()).digest()
+    return _bearer(headers) or _offered(subprotocols) or None
+
+
+def tries_a_key(headers: Mapping[str, str], subprotocols: Sequence[str] = ()) -> bool:
+    """Tell whether a request means to present a key, readable or not."""
+    return "authorization" in headers or any(
+        offered.startswith(KEY_SUBPROTOCOL) for offered in subprotocols
     )
 
 

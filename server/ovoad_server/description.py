@@ -35,7 +35,7 @@ TAGS: Final = [
 ]
 BEARER: Final = HTTPBearer(
     scheme_name="bearer",
-    description="The server's key, where it has one (OVOAD_API_KEY); without one it is ignored.",
+    description="A key of the server, where it has any; without one it is ignored.",
     auto_error=False,
 )
 METRICS_TYPE: Final = "text/plain"
@@ -146,10 +146,10 @@ NOT_READY: Final[dict[str, Any]] = {
         }
     },
 }
-GRANTED: Final[Responses] = {**answers(CONFIG), **errors(401)}
+GRANTED: Final[Responses] = {**answers(CONFIG), **errors(401, 503)}
 METRICS: Final[Responses] = {
     200: {"content": {METRICS_TYPE: {"schema": {"type": "string"}, "example": _METRICS}}},
-    **errors(401),
+    **errors(401, 503),
 }
 
 

@@ -14,6 +14,10 @@ from ovoad_client import protocol
 from ovoad_server.engine.engine import Engine
 from ovoad_server.engine.events import ActionEvent
 from ovoad_server.engine.interface import DetectorFacts, Vocabulary, WordsRequest
+from ovoad_server.keys.checking import Caller, KeyCheck
+from ovoad_server.keys.file import ApiKey
+from ovoad_server.keys.keyring import Keyring, open_keyring
+from ovoad_server.keys.slots import KeySlots
 from ovoad_server.metrics import Metrics, ServerState
 from ovoad_server.refusals import SHORTEST_RETRY_MS, RefusedError
 from ovoad_server.settings import Settings
@@ -35,6 +39,10 @@ class Resumable(Protocol):
         """Whether a connection carries it."""
 
     @property
+    def caller(self) -> Caller:
+        """Who opened it."""
+
+    @property
     def gives_way(self) -> bool:
         """Whether it is parked and its slot may go to a newcomer."""
 
@@ -46,6 +54,9 @@ class Resumable(Protocol):
 
     def finish(self) -> None:
         """End in order, because the server does."""
+
+    def revoke(self) -> None:
+        """End soon, because its key is not valid any more."""
 
 
 class EventWatcher(Protocol):
@@ -70,6 +81,7 @@ class Hub:
         *,
         now_s: Callable[[], float] = time.monotonic,
         watcher: EventWatcher | None = None,
+        keyring: Keyring | None = None,
     ) -> None:
         self.settings = settings
         self.engine = engine
@@ -77,7 +89,13 @@ class Hub:
         self.metrics = metrics
         self.now_s = now_s
         self.watcher = watcher
+        self.keyring = open_keyring(settings) if keyring is None else keyring
+        self.key_check = KeyCheck(self.keyring, metrics)
+        self.key_slots = KeySlots()
         self.slots = Slots(settings, engine, now_s=now_s)
+        metrics.sessions_limit.set(settings.max_sessions)
+        metrics.promised.set(settings.promised_fps)
+        metrics.latency_budget.set(settings.latency_budget_ms / 1000)
         self.draining = False
         self.settle_s = SETTLE_S
         self._openings: set[asyncio.Timeout] = set()  # of connections without a session yet
@@ -87,14 +105,20 @@ class Hub:
 
     @property
     def limits(self) -> protocol.Limits:
-        """What every session is granted."""
+        """What every session is granted where its key sets no limit of its own."""
+        return self.limits_of(None)
+
+    def limits_of(self, key: ApiKey | None) -> protocol.Limits:
+        """What every session of a key is granted: the server's limits and the key's own."""
         settings = self.settings
+        fps = None if key is None else key.fps
+        labels = None if key is None else key.labels
         return protocol.Limits(
             max_frame_bytes=settings.max_frame_bytes,
             max_pixels=settings.max_pixels,
-            max_labels=settings.max_labels,
+            max_labels=min(settings.max_labels, labels or settings.max_labels),
             max_inflight=settings.max_inflight,
-            max_fps=settings.max_fps,
+            max_fps=min(settings.max_fps, fps or settings.max_fps),
             idle_timeout_ms=int(settings.idle_timeout_s * 1000),
             max_session_ms=int(settings.max_session_s * 1000),
         )
@@ -112,8 +136,8 @@ class Hub:
             encoder=self.facts.encoder, scorer=scorer, fingerprint=self.facts.fingerprint
         )
 
-    def config(self) -> protocol.ServerConfig:
-        """Return the answer of /v1/config."""
+    def config(self, key: ApiKey | None = None) -> protocol.ServerConfig:
+        """Return the answer of /v1/config: what a session of this key would be granted."""
         facts = self.facts
         return protocol.ServerConfig(
             model=self.model(facts.scorers[0]),
@@ -121,7 +145,7 @@ class Hub:
             languages=list(facts.languages),
             templates=list(facts.templates),
             background=list(facts.background),
-            limits=self.limits,
+            limits=self.limits_of(key),
             window=self.window,
             events=protocol.EventSettings(),
         )
@@ -144,6 +168,40 @@ class Hub:
             for session in giving_way[:needed]:
                 session.close("lost")
         self.slots.take(parked=0)
+
+    def check_slot_of_key(self, key: ApiKey | None) -> None:
+        """Raise RefusedError where the key has all its sessions and none of them gives way."""
+        if key is not None and self.key_slots.full(key) and not self._giving_way(key):
+            raise self.key_slots.refusal(key)
+
+    def take_slot_of_key(self, key: ApiKey | None) -> None:
+        """Take a session of the key's own, if need be by closing a parked one that gives way.
+
+        Raises RefusedError.
+        """
+        if key is not None and self.key_slots.full(key):
+            for session in self._giving_way(key)[:1]:
+                session.close("lost")
+        self.key_slots.take(key)
+
+    def _giving_way(self, key: ApiKey) -> list[Resumable]:
+        return [
+            session
+            for session in self.sessions.values()
+            if session.gives_way and session.caller.key_name == key.name
+        ]
+
+    async def follow_keys(self) -> None:
+        """Take over what changes in the keys file: who is revoked is told and ended."""
+        await self.keyring.follow(
+            changed=self._end_revoked, failed=self.metrics.keys_file_errors.inc
+        )
+
+    def _end_revoked(self) -> None:
+        for session in list(self.sessions.values()):
+            key = session.caller.key
+            if key is not None and not self.keyring.holds(key):
+                session.revoke()
 
     def state(self) -> ServerState:
         """Return what a scrape wants to know."""
@@ -186,6 +244,7 @@ class Hub:
         """
         self.draining = True
         self.settle_s = 0.6 * settle_s
+        self.key_check.wrong_keys.release()
         for opening in self._openings:
             opening.reschedule(asyncio.get_running_loop().time())
         for session in list(self.sessions.values()):
@@ -226,15 +285,17 @@ class Hub:
             )
         return asked
 
-    def check_vocabulary(self, vocabulary: protocol.Vocabulary) -> None:
+    def check_vocabulary(
+        self, vocabulary: protocol.Vocabulary, *, key: ApiKey | None = None
+    ) -> None:
         """Raise RefusedError for more labels, or labels in templates, than allowed."""
         count = len(vocabulary.labels)
         prompts = count * len(vocabulary.templates or self.facts.templates)
-        most = self.settings.max_labels * PROMPTS_PER_LABEL
-        if count > self.settings.max_labels:
+        max_labels = self.limits_of(key).max_labels
+        most = max_labels * PROMPTS_PER_LABEL
+        if count > max_labels:
             raise RefusedError(
-                "bad_vocabulary",
-                f"found {count} labels, expected at most {self.settings.max_labels}",
+                "bad_vocabulary", f"found {count} labels, expected at most {max_labels}"
             )
         if prompts > most:
             raise RefusedError(

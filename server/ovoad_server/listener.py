@@ -8,15 +8,18 @@ from fastapi import FastAPI
 from ovoad_server.settings import Settings
 
 
-def open_listener(settings: Settings) -> socket.socket:
+def open_listener(settings: Settings, *, shared: bool = False) -> socket.socket:
     """Bind before the model loads, so that a port in use is told at once; raises OSError.
 
+    shared: other processes of this user may listen there too, and Linux shares out connections.
     A peer that takes nothing for `send_timeout_s` is cut off by the system, so that a client that
     stops reading holds no connection (Linux: RFC 5482's user timeout).
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     user_timeout = getattr(socket, "TCP_USER_TIMEOUT", None)
     if user_timeout is not None:
         timeout_ms = max(1, int(settings.send_timeout_s * 1000))

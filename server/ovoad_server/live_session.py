@@ -5,15 +5,24 @@ Knows the engine's session and the wire schema; sockets only as a carrier that c
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from ovoad_client import protocol
+from ovoad_server.ends import (
+    REVOKED_GRACE_S,
+    End,
+    fault,
+    frame_too_large,
+    key_revoked,
+    too_many_bad,
+)
 from ovoad_server.engine.events import ActionEvent, EventRule
 from ovoad_server.engine.interface import Vocabulary
 from ovoad_server.engine.replies import Dropped, Failed, Reply, Scored
 from ovoad_server.engine.session import Session, Words
 from ovoad_server.hub import Hub
+from ovoad_server.keys.audit import AuditEntry
+from ovoad_server.keys.checking import ANYONE, KEY_REVOKED, Caller
 from ovoad_server.outbox import Outbox
 from ovoad_server.refusals import RefusedError
 from ovoad_server.wire import closed, to_json
@@ -21,15 +30,6 @@ from ovoad_server.wire import closed, to_json
 log = logging.getLogger(__name__)
 
 BAD_FRAMES_IN_A_ROW: Final = 8
-
-
-@dataclass(frozen=True)
-class End:
-    """How a session ends: in order with `session.closed`, or by a fatal error."""
-
-    reason: str
-    close_code: int = protocol.CLOSE_NORMAL
-    refusal: RefusedError | None = None
 
 
 class Carrier(Protocol):
@@ -49,15 +49,23 @@ class LiveSession:
     frames under way are scored meanwhile. Each resume token is good once.
     """
 
-    def __init__(self, hub: Hub, create: protocol.SessionCreate, words: Words) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        create: protocol.SessionCreate,
+        words: Words,
+        caller: Caller = ANYONE,
+    ) -> None:
         assert words.vocabulary is not None, "a session starts with embedded words"
         events = create.events or protocol.EventSettings()
         self.end: End | None = None
         self.gives_way = False
+        self.caller = caller
         self.outbox = Outbox()
         self.token = hub.new_id()
         self.expires_s = hub.now_s() + hub.settings.max_session_s
         self._hub = hub
+        self._limits = hub.limits_of(caller.key)
         self._top_k = create.top_k
         self._scorer = hub.choose_scorer(create.scorer)
         self._vocabulary: Vocabulary = words.vocabulary  # the newest that is embedded
@@ -66,6 +74,7 @@ class LiveSession:
         self._parked_until_s = 0.0
         self._expiry: asyncio.TimerHandle | None = None
         self._update: asyncio.Task[None] | None = None
+        self._revoking: asyncio.TimerHandle | None = None
         self._closed = False
         self._session = Session(
             hub.new_id(),
@@ -73,9 +82,13 @@ class LiveSession:
             window=hub.engine.open_window(),
             words=words,
             rule=EventRule(events.enter, events.exit, events.min_duration_ms),
-            max_inflight=hub.settings.max_inflight,
-            max_fps=hub.settings.max_fps,
+            max_inflight=self._limits.max_inflight,
+            max_fps=self._limits.max_fps,
             reply=self._take_reply,
+            space_lossless=caller.key is not None and caller.key.fps is not None,
+        )
+        self._audit = AuditEntry(
+            "stream", self._session.session_id, hub.model(self._scorer), create.policy
         )
         hub.engine.add(self._session)
         hub.sessions[self.token] = self
@@ -83,12 +96,15 @@ class LiveSession:
         self._tell_labels()
 
     @classmethod
-    async def open(cls, hub: Hub, create: protocol.SessionCreate) -> "LiveSession":
-        """Embed the words and make the session; the caller's slot becomes its own."""
-        hub.check_vocabulary(create.vocabulary)
+    async def open(
+        cls, hub: Hub, create: protocol.SessionCreate, caller: Caller = ANYONE
+    ) -> "LiveSession":
+        """Embed the words and make the session; slots taken for it become its own."""
+        hub.check_vocabulary(create.vocabulary, key=caller.key)
         scorer = hub.choose_scorer(create.scorer)
         vocabulary = await hub.embed(create.vocabulary, scorer)
-        return cls(hub, create, Words(1, vocabulary))
+        hub.key_check.check(caller)  # it may have been revoked meanwhile
+        return cls(hub, create, Words(1, vocabulary), caller)
 
     def created(self, *, resumed: bool) -> protocol.SessionCreated:
         """Return the first message to a connection."""
@@ -99,7 +115,7 @@ class LiveSession:
             labels=list(self._vocabulary.labels),
             vocabulary_version=self._version,
             policy=session.policy,
-            limits=self._hub.limits,
+            limits=self._limits,
             window=self._hub.window,
             resume_token=self.token,
             resumed=resumed,
@@ -170,11 +186,15 @@ class LiveSession:
             self._expiry.cancel()
         if self._update is not None:
             self._update.cancel()
+        if self._revoking is not None:
+            self._revoking.cancel()
         hub = self._hub
         hub.engine.remove(self._session)
         del hub.sessions[self.token]
         hub.slots.give()
+        hub.key_slots.give(self.caller.key)
         hub.metrics.ended.labels(reason).inc()
+        self._audit.write(self.caller, self._session.counts, reason)
 
     # ---- what the client says -------------------------------------------------------------------
 
@@ -238,13 +258,7 @@ class LiveSession:
         self._session.answer(Failed(seq, error.code, str(error)))
 
     def _refuse_large_frame(self, size: int) -> None:
-        limit = self._hub.settings.max_frame_bytes
-        refusal = RefusedError(
-            "frame_too_large",
-            f"frame has {size} bytes, expected at most {limit}",
-            close_code=protocol.CLOSE_TOO_LARGE,
-        )
-        self.stop(End("frame too large", refusal.close_code, refusal))
+        self.stop(frame_too_large(size, self._limits.max_frame_bytes))
 
     def _complain(self, code: protocol.ErrorCode, message: str) -> None:
         """Answer a bad message that is no frame; the session goes on."""
@@ -259,7 +273,7 @@ class LiveSession:
         if self._update is not None:
             await asyncio.wait([self._update])  # one at a time bounds what a client can queue
         try:
-            self._hub.check_vocabulary(message.vocabulary)
+            self._hub.check_vocabulary(message.vocabulary, key=self.caller.key)
         except RefusedError as refusal:
             self._complain(refusal.code, str(refusal))
             return
@@ -275,7 +289,7 @@ class LiveSession:
             embedded = await self._hub.embed(message.vocabulary, self._scorer)
         except Exception:  # the frames behind the barrier can have no words: end this session alone
             log.exception("new words could not be embedded")
-            self.stop(_fault())
+            self.stop(fault())
             return
         words.vocabulary = self._vocabulary = embedded
         self._version = words.version
@@ -310,9 +324,7 @@ class LiveSession:
 
     def _stop_after_many_bad(self) -> None:
         if self._session.bad_in_a_row >= BAD_FRAMES_IN_A_ROW:
-            message = f"found {BAD_FRAMES_IN_A_ROW} bad messages in a row, expected good frames"
-            refusal = RefusedError("too_many_bad_frames", message)
-            self.stop(End("bad frames", refusal.close_code, refusal))
+            self.stop(too_many_bad(BAD_FRAMES_IN_A_ROW))
 
     def say_goodbye(self, time_left_ms: int) -> None:
         """Tell the client that the server will close, unless it has heard the last word."""
@@ -322,6 +334,16 @@ class LiveSession:
     def finish(self) -> None:
         """End in order, because the server does."""
         self.stop(End("restart", protocol.CLOSE_RESTART))
+
+    def revoke(self) -> None:
+        """Tell the client that its key is not valid any more, and end soon; at once if parked."""
+        if self._carrier is None:
+            self.close(KEY_REVOKED)
+        elif self._revoking is None and self.end is None:
+            left_ms = int(REVOKED_GRACE_S * 1000)
+            self._say(protocol.GoAway(reason=KEY_REVOKED, time_left_ms=left_ms))
+            loop = asyncio.get_running_loop()
+            self._revoking = loop.call_later(REVOKED_GRACE_S, self.stop, key_revoked())
 
     # ---- the end --------------------------------------------------------------------------------
 
@@ -340,6 +362,9 @@ class LiveSession:
             if self._update is not None:
                 self._update.cancel()  # the refusal is the last word
             session.drop_waiting("stale")
+            if end.settle_s > 0:
+                await self._all_answered(timeout_s=end.settle_s)
+                session.give_up()
             self._say(end.refusal.to_message())
             return
         settle_s = self._hub.settle_s
@@ -363,23 +388,3 @@ class LiveSession:
         except TimeoutError:
             return False
         return True
-
-
-def resume_session(hub: Hub, asked: protocol.Resume | None) -> LiveSession | None:
-    """Return the session that a client comes back to, None where there is none any more."""
-    if asked is None:
-        return None
-    live = hub.sessions.get(asked.token)
-    if not isinstance(live, LiveSession) or not live.resume(asked.last_seq):
-        return None
-    return live
-
-
-def _fault() -> End:
-    """Return the end that a fault of the server's own brings."""
-    refusal = RefusedError(
-        "internal",
-        "the server failed; its log says why",
-        close_code=protocol.CLOSE_SERVER_FAULT,
-    )
-    return End("internal", refusal.close_code, refusal)

@@ -1,15 +1,28 @@
 """Prometheus metrics of one server, in a registry of its own. No per-session label."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Final, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+)
 
 from ovoad_server.engine.batches import BatchRecord
-from ovoad_server.engine.replies import Dropped, Failed, Reply, Scored
+from ovoad_server.engine.replies import Dropped, DropReason, Failed, Reply, Scored
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _FRAMES = (1, 2, 4, 8, 16, 32, 64)
+_STAGES: Final = ("queue", "decode", "encode", "score", "total")
+_REFUSALS: Final = ("capacity", "unauthorised", "origin", "restarting", "bad_vocabulary")
+_ENDS: Final = ("closed by client", "lost", "idle", "expired", "restart", "internal")
+_FAILURES: Final = ("internal", "bad_frame", "bad_image", "image_too_large", "out_of_order")
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,58 @@ class Metrics:
         self.clips = gauge("ovoad_clips_active", "clips under way, those being uploaded too")
         self.clip_bytes = gauge("ovoad_clip_spool_bytes", "bytes on disk of clips under way")
 
+        self.ready = gauge("ovoad_ready", "1 while the model answers right, as /readyz tells")
+        self.faults = counter(
+            "ovoad_faults", "connections and requests that a fault of the server ended", ["where"]
+        )
+        self.sessions_limit = gauge("ovoad_sessions_limit", "sessions that the settings allow")
+        self.promised = gauge(
+            "ovoad_promised_frames_per_second",
+            "frames a second that each session can count on, 0 for no promise",
+        )
+        self.latency_budget = gauge(
+            "ovoad_latency_budget_seconds", "time that a frame may take under load"
+        )
+        self.keys = gauge("ovoad_keys", "API keys that are valid")
+        self.key_failures = counter(
+            "ovoad_key_failures", "connections and requests without a valid API key", ["reason"]
+        )
+        self.key_answers_waiting = gauge(
+            "ovoad_key_answers_waiting", "answers to wrong API keys that are held back"
+        )
+        self.keys_file_errors = counter(
+            "ovoad_keys_file_errors", "times that the keys file could not be read anew"
+        )
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Export what is known beforehand: a series that begins at 1 has no increase to alert on.
+
+        Other values of these labels begin when they come.
+        """
+        for counter, values in (
+            (self.rejected, _REFUSALS),
+            (self.ended, _ENDS),
+            (self.dropped, get_args(DropReason)),
+            (self.failed, _FAILURES),
+            (self.events, ("start", "end")),
+            (self.worker_lost, ("died", "hung")),
+            (self.faults, ("stream", "http")),
+            (self.key_failures, ("missing", "malformed", "unknown")),
+        ):
+            for value in values:
+                counter.labels(value)
+        for stage in _STAGES:
+            self.stage.labels(stage)
+
+    def watch_processes(self, worker_pid: Callable[[], int | None]) -> None:
+        """Export memory, processor time and open files: process_* and ovoad_worker_process_*.
+
+        Those of the worker are left out while there is none. Linux alone has them.
+        """
+        ProcessCollector(registry=self.registry)
+        ProcessCollector("ovoad_worker", pid=lambda: worker_pid() or 0, registry=self.registry)
+
     def refresh(self, state: "ServerState") -> None:
         """Take what is counted elsewhere, before a scrape."""
         self.sessions_active.set(state.active)
@@ -104,7 +169,7 @@ class Metrics:
             case Scored():
                 self.predicted.inc()
                 timing = reply.timing
-                for stage in ("queue", "decode", "encode", "score", "total"):
+                for stage in _STAGES:
                     self.stage.labels(stage).observe(getattr(timing, stage) / 1000)
             case Dropped():
                 self.dropped.labels(reply.reason).inc()

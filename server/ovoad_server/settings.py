@@ -1,12 +1,13 @@
 """Every setting of the server, from flags or OVOAD_* in the environment. Knows no parts."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ovoad_server.auth import LOOPBACK
+from ovoad_server.keys.secret import check_key, read_secret
 from ovoad_server.logs import LogFormat
 from ovoad_server.outward.addresses import check_mqtt_url, check_webhook_url, secret_bytes
 
@@ -41,6 +42,12 @@ class Settings(BaseSettings):
         default=8000, description="0 takes a free one"
     )
     api_key: SecretStr | None = Field(default=None, description="clients send it as a bearer token")
+    api_key_file: Path | None = Field(
+        default=None, description="file that holds the key, in place of OVOAD_API_KEY"
+    )
+    keys_file: Path | None = Field(
+        default=None, description="file of keys with names and limits (ovoad keys)"
+    )
     allow_anonymous: bool = Field(default=False, description="bind beyond loopback without a key")
     allowed_origins: tuple[str, ...] = Field(
         default=(), description="origins of pages beside our own"
@@ -163,14 +170,20 @@ class Settings(BaseSettings):
             check_mqtt_url(url)
         return url
 
+    @model_validator(mode="before")
+    @classmethod
+    def _the_key_may_come_from_a_file(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("api_key_file") is None:
+            return given
+        if given.get("api_key") is not None:
+            raise ValueError("found OVOAD_API_KEY and OVOAD_API_KEY_FILE, expected one of them")
+        return {**given, "api_key": read_secret(Path(given["api_key_file"]))}
+
     @field_validator("api_key")
     @classmethod
     def _a_header_can_carry_the_key(cls, key: SecretStr | None) -> SecretStr | None:
-        text = "unset" if key is None else key.get_secret_value()
-        if not text or not all("!" <= character <= "~" for character in text):
-            raise ValueError(
-                "found an API key that is empty or has blanks, expected printable ASCII without any"
-            )
+        if key is not None:
+            check_key(key.get_secret_value())
         return key
 
     @model_validator(mode="after")
@@ -183,9 +196,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _a_public_server_has_a_key(self) -> "Settings":
-        if self.host not in LOOPBACK and self.api_key is None and not self.allow_anonymous:
+        guarded = self.api_key is not None or self.keys_file is not None
+        if self.host not in LOOPBACK and not guarded and not self.allow_anonymous:
             raise ValueError(
-                f"found host {self.host} without an API key, expected OVOAD_API_KEY to be set "
-                "(or OVOAD_ALLOW_ANONYMOUS=true to let anyone in)"
+                f"found host {self.host} without an API key, expected OVOAD_API_KEY or "
+                "OVOAD_KEYS_FILE to be set (or OVOAD_ALLOW_ANONYMOUS=true to let anyone in)"
             )
         return self

@@ -9,10 +9,13 @@ import logging
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ovoad_client import protocol
-from ovoad_server.auth import key_matches, origin_allowed
+from ovoad_server.auth import origin_allowed
+from ovoad_server.ends import End
 from ovoad_server.hub import Hub
-from ovoad_server.live_session import End, LiveSession, resume_session
+from ovoad_server.keys.checking import Caller
+from ovoad_server.live_session import LiveSession
 from ovoad_server.refusals import RefusedError
+from ovoad_server.resuming import resume_session
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,7 @@ async def serve_stream(websocket: WebSocket, hub: Hub) -> None:
         log.info("client left before its session began")
     except Exception:  # a fault of ours ends this connection alone
         log.exception("a connection failed")
+        hub.metrics.faults.labels("stream").inc()
         message = "the server failed; its log says why"
         await _refuse(
             websocket,
@@ -47,19 +51,14 @@ async def serve_stream(websocket: WebSocket, hub: Hub) -> None:
 
 
 async def _converse(websocket: WebSocket, hub: Hub) -> None:
-    key = hub.settings.api_key
-    if not key_matches(
+    caller = await hub.key_check.admit(
         websocket.headers,
-        key.get_secret_value() if key else None,
+        websocket.client,
         subprotocols=websocket.scope.get("subprotocols", []),
-    ):
-        raise RefusedError(
-            "unauthorised",
-            "found no valid API key, expected the header Authorization: Bearer KEY",
-            close_code=protocol.CLOSE_UNAUTHORISED,
-        )
+    )
     async with hub.before_drain():
-        live, resumed = await _open_or_resume(websocket, hub)
+        with hub.key_slots.opening(caller.key):
+            live, resumed = await _open_or_resume(websocket, hub, caller)
     connection = Connection(websocket, hub, live)
     live.attach(connection)
     try:
@@ -70,26 +69,39 @@ async def _converse(websocket: WebSocket, hub: Hub) -> None:
         live.detach(connection, said_goodbye=connection.said_goodbye)
 
 
-async def _open_or_resume(websocket: WebSocket, hub: Hub) -> tuple[LiveSession, bool]:
+async def _open_or_resume(
+    websocket: WebSocket, hub: Hub, caller: Caller
+) -> tuple[LiveSession, bool]:
     """Hear what the client wants: a new session, which gets the slot, or one that has its own."""
     has_slot = hub.slots.take(parked=hub.parked)
     live = None
     try:
         create = await _first_message(websocket, hub)
-        resumed = resume_session(hub, create.resume)
+        hub.key_check.check(caller)
+        resumed = resume_session(hub, create.resume, caller)
         if resumed is not None:
             return resumed, True
         if not has_slot:
             hub.take_slot_of_another()
             hub.slots.leave()
             has_slot = True
-        live = await LiveSession.open(hub, create)
+        live = await _open(hub, create, caller)
         return live, False
     finally:
         if not has_slot:
             hub.slots.leave()
         elif live is None:
             hub.slots.give_back()
+
+
+async def _open(hub: Hub, create: protocol.SessionCreate, caller: Caller) -> LiveSession:
+    """Open a session in a slot of its key."""
+    hub.take_slot_of_key(caller.key)
+    try:
+        return await LiveSession.open(hub, create, caller)
+    except BaseException:
+        hub.key_slots.give(caller.key)
+        raise
 
 
 async def _first_message(websocket: WebSocket, hub: Hub) -> protocol.SessionCreate:

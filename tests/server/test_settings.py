@@ -26,8 +26,8 @@ def test_defaults_are_safe() -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "example.org"])
 def test_host_beyond_loopback_needs_a_key(host: str) -> None:
     assert refusal(host=host) == (
-        f"Value error, found host {host} without an API key, expected OVOAD_API_KEY to be set "
-        "(or OVOAD_ALLOW_ANONYMOUS=true to let anyone in)"
+        f"Value error, found host {host} without an API key, expected OVOAD_API_KEY or "
+        "OVOAD_KEYS_FILE to be set (or OVOAD_ALLOW_ANONYMOUS=true to let anyone in)"
     )
     assert Settings(host=host, api_key="key").host == host  # type: ignore[arg-type]
     assert Settings(host=host, allow_anonymous=True).host == host

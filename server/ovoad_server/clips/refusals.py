@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Final
 
+from ovoad_server.keys.checking import revoked
 from ovoad_server.refusals import SHORTEST_RETRY_MS, RefusedError
 
 BUSY_RETRY_MS: Final = 5000  # a clip takes seconds at least
-_STATUS: Final[Mapping[str, int]] = {"capacity": 503, "restarting": 503}
+_STATUS: Final[Mapping[str, int]] = {"capacity": 503, "restarting": 503, "unauthorised": 401}
 """Of what sessions of any kind are refused for; the rest are mistakes in the request: 422."""
 
 
@@ -46,3 +47,8 @@ def restarting() -> ClipRefusedError:
 def busy(message: str, *, status: int) -> ClipRefusedError:
     """Return why a clip must wait."""
     return ClipRefusedError(status, "capacity", message, retry_after_ms=BUSY_RETRY_MS)
+
+
+def key_revoked() -> ClipRefusedError:
+    """Return why a clip ends when its key does."""
+    return ClipRefusedError.from_session(revoked())

@@ -2,12 +2,11 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request, Response
-from fastapi.params import Depends
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
@@ -17,18 +16,20 @@ from ovoad_server.clips.decoder import Decoder
 from ovoad_server.clips.decoder_link import Opened, Task
 from ovoad_server.clips.description import DESCRIPTION, RESPONSES
 from ovoad_server.clips.refusals import ClipRefusedError, busy
-from ovoad_server.clips.schema import ClipFacts, ClipOpened
+from ovoad_server.clips.schema import ClipFacts, ClipOpened, ClipRequest
 from ovoad_server.clips.scoring import ClipSession
 from ovoad_server.clips.spool import Spool
 from ovoad_server.clips.upload import Upload, receive_clip
 from ovoad_server.hub import Hub
+from ovoad_server.keys.checking import Caller
+from ovoad_server.keys.file import ApiKey
 from ovoad_server.refusals import RefusedError
 
 log = logging.getLogger(__name__)
 
 
-def add_clips(app: FastAPI, hub: Hub, *, guard: Depends) -> None:
-    """Add the route; `guard` lets nobody pass who has no key."""
+def add_clips(app: FastAPI, hub: Hub, *, guard: Callable[..., Awaitable[Caller]]) -> None:
+    """Add the route; `guard` lets nobody pass who has no key, and tells who passes."""
     clips = Clips(hub)
     hub.metrics.clips.set_function(lambda: clips.under_way)
     hub.metrics.clip_bytes.set_function(lambda: clips.spool.used_bytes)
@@ -38,15 +39,14 @@ def add_clips(app: FastAPI, hub: Hub, *, guard: Depends) -> None:
     @app.post(
         "/v1/clips",
         tags=["clips"],
-        dependencies=[guard],
         response_model=None,
         openapi_extra=DESCRIPTION,
         responses=RESPONSES,
     )
-    async def score_clip(request: Request) -> Response:
+    async def score_clip(request: Request, caller: Annotated[Caller, Depends(guard)]) -> Response:
         """Score a whole video: every sampled frame's prediction, and all events."""
         try:
-            return await clips.answer(request)
+            return await clips.answer(request, caller)
         except RefusedError as refusal:
             hub.metrics.rejected.labels(refusal.code).inc()
             raise ClipRefusedError.from_session(refusal) from refusal
@@ -69,15 +69,18 @@ class Clips:
         self._hub = hub
         self._readers = ThreadPoolExecutor(2 * settings.max_clips, "ovoad-clip")
 
-    async def answer(self, request: Request) -> Response:
+    async def answer(self, request: Request, caller: Caller) -> Response:
         """Receive, score, answer; raises RefusedError, ClipRefusedError and ClientDisconnect."""
         send_timeout_s = self._hub.settings.send_timeout_s
         async with contextlib.AsyncExitStack() as held:
             held.enter_context(self._place())
-            self._check_visitor(request)
+            self._check_visitor(request, caller)
             async with self._hub.before_drain():
-                upload = await self._receive(request, held)
-                opened, session = await while_connected(self._open(upload, held), request.receive)
+                with self._hub.key_slots.opening(caller.key):
+                    upload = await self._receive(request, held)
+                    opened, session = await while_connected(
+                        self._open(upload, caller, held), request.receive
+                    )
             if NDJSON in request.headers.get("accept", ""):
                 return LinesAnswer(opened, session, held.pop_all(), send_timeout_s=send_timeout_s)
             pieces = await Pieces.open(self.spool, held)
@@ -101,7 +104,7 @@ class Clips:
         finally:
             self.under_way -= 1
 
-    def _check_visitor(self, request: Request) -> None:
+    def _check_visitor(self, request: Request, caller: Caller) -> None:
         """Refuse foreign pages, and everybody while no slot could be had, before the body."""
         hub, settings = self._hub, self._hub.settings
         if not origin_allowed(request.headers, settings.allowed_origins, bound=settings.host):
@@ -113,6 +116,7 @@ class Clips:
         full = hub.slots.used >= hub.slots.total
         if full and not any(session.gives_way for session in hub.sessions.values()):
             raise hub.slots.refusal()
+        hub.check_slot_of_key(caller.key)
 
     async def _receive(self, request: Request, held: contextlib.AsyncExitStack) -> Upload:
         settings = self._hub.settings
@@ -125,22 +129,25 @@ class Clips:
         )
 
     async def _open(
-        self, upload: Upload, held: contextlib.AsyncExitStack
+        self, upload: Upload, caller: Caller, held: contextlib.AsyncExitStack
     ) -> tuple[ClipOpened, ClipSession]:
         """Take a slot, embed the words, see the first frame; then the session holds it all."""
         hub, request = self._hub, upload.request
-        hub.check_vocabulary(request.vocabulary)
+        hub.check_vocabulary(request.vocabulary, key=caller.key)
         scorer = hub.choose_scorer(request.scorer)
-        fps = request.fps or hub.facts.fps
+        fps = _sampled_fps(request, caller.key, usual=hub.facts.fps)
         with contextlib.ExitStack() as opening:
             hub.take_slot_of_another()
             opening.callback(hub.slots.give_back)
+            hub.take_slot_of_key(caller.key)
+            opening.callback(hub.key_slots.give, caller.key)
             vocabulary = await hub.embed(request.vocabulary, scorer)
             decoder = await self._start_decoder(upload, fps)
             opening.callback(decoder.end)
             facts = await decoder.read()
             assert isinstance(facts, Opened), "a decoder says first what it found"
-            session = ClipSession(hub, request, vocabulary, decoder, facts)
+            hub.key_check.check(caller)  # it may have been revoked meanwhile
+            session = ClipSession(hub, request, vocabulary, decoder, facts, caller)
             opening.pop_all()  # the session's own now
         held.callback(session.leave)
         opened = ClipOpened(
@@ -167,6 +174,20 @@ class Clips:
         return await Decoder.start(task, self._readers)
 
 
+def _sampled_fps(request: ClipRequest, key: ApiKey | None, *, usual: float) -> float:
+    """Return the frames to score of a second of video, within the key's limit."""
+    most = None if key is None else key.fps
+    if most is None:
+        return request.fps or usual
+    if request.fps is not None and request.fps > most:
+        raise ClipRefusedError(
+            422,
+            "bad_request",
+            f"fps: found {request.fps:g}, expected at most {most:g}, the limit of this key",
+        )
+    return request.fps or min(usual, most)
+
+
 def _facts(upload: Upload, opened: Opened) -> ClipFacts:
     return ClipFacts(
         name=upload.name,
@@ -187,4 +208,6 @@ async def _refuse(request: Request, refusal: Exception) -> Response:
     if refusal.retry_after_ms is not None:
         error["retry_after_ms"] = refusal.retry_after_ms
         headers["Retry-After"] = str(refusal.retry_after_s)
+    if refusal.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse({"error": error}, refusal.status, headers)

@@ -12,13 +12,15 @@ from typing import Final, Literal
 from ovoad_client import protocol
 from ovoad_server.clips.decoder import Decoded, Decoder, Position, Record
 from ovoad_server.clips.decoder_link import Ended, Opened
-from ovoad_server.clips.refusals import ClipRefusedError, restarting
+from ovoad_server.clips.refusals import ClipRefusedError, key_revoked, restarting
 from ovoad_server.clips.schema import ClipClosed, ClipProgress, ClipRequest
 from ovoad_server.engine.events import ActionEvent, EventRule
 from ovoad_server.engine.interface import Vocabulary
 from ovoad_server.engine.replies import Failed, Reply, Scored
 from ovoad_server.engine.session import Session, Words
 from ovoad_server.hub import Hub
+from ovoad_server.keys.audit import AuditEntry
+from ovoad_server.keys.checking import ANYONE, KEY_REVOKED, Caller
 from ovoad_server.wire import to_json
 
 log = logging.getLogger(__name__)
@@ -53,9 +55,11 @@ class ClipSession:
         vocabulary: Vocabulary,
         decoder: Decoder,
         opened: Opened,
+        caller: Caller = ANYONE,
     ) -> None:
         events = request.events or protocol.EventSettings()
         self.token = hub.new_id()
+        self.caller = caller
         self._hub = hub
         self._top_k = request.top_k
         self._decoder = decoder
@@ -80,6 +84,8 @@ class ClipSession:
             max_fps=hub.settings.max_fps,
             reply=self._take_reply,
         )
+        model = hub.model(hub.choose_scorer(request.scorer))
+        self._audit = AuditEntry("clip", self.token, model, "lossless")
         hub.engine.add(self._session)
         hub.sessions[self.token] = self
         hub.metrics.sessions.inc()
@@ -99,14 +105,19 @@ class ClipSession:
         self._session.drop_waiting("stale")
         del self._hub.sessions[self.token]
         self._hub.slots.give()
+        self._hub.key_slots.give(self.caller.key)
         self._hub.metrics.ended.labels(reason).inc()
+        self._audit.write(self.caller, self._session.counts, reason)
 
     def leave(self) -> None:
         """Free everything; what is counted is how it ended: scored, refused or left alone."""
         if self._told:
             self.close("closed by client")
+        elif self._refusal is None:
+            self.close("lost")
         else:
-            self.close("lost" if self._refusal is None else self._refusal.code)
+            of_key = self._refusal.code == "unauthorised"  # it was good when the clip began
+            self.close(KEY_REVOKED if of_key else self._refusal.code)
 
     def say_goodbye(self, time_left_ms: int) -> None:
         """Nothing to tell: it is scored on until `finish`."""
@@ -114,6 +125,11 @@ class ClipSession:
     def finish(self) -> None:
         """End because the server does."""
         self._refusal = self._refusal or restarting()
+        self._changed.set()
+
+    def revoke(self) -> None:
+        """End at once, because its key is not valid any more."""
+        self._refusal = self._refusal or key_revoked()
         self._changed.set()
 
     # ---- what the answer wants ------------------------------------------------------------------

@@ -58,7 +58,8 @@ class Session:
     `realtime` keeps one waiting frame, the newest; the one it replaces is dropped. `lossless`
     keeps all: its caller reads no further than `max_inflight` (see `has_room`).
     `max_fps` spaces the frames that a realtime session hands out; of a burst the newest is always
-    scored. A lossless session is slowed by its answers alone.
+    scored. A lossless session is slowed by its answers alone, unless `space_lossless`: then its
+    frames are spaced too, none is lost, and whoever sends faster is read no further.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Session:
         max_inflight: int,
         max_fps: float,
         reply: Callable[[Reply], None],
+        space_lossless: bool = False,
     ) -> None:
         assert words.vocabulary is not None, "a session starts with embedded words"
         self.session_id = session_id
@@ -88,7 +90,7 @@ class Session:
         self._events = EventDetector(rule, words.vocabulary.labels)
         self._events_generation = 0
         self._max_inflight = max_inflight
-        self._interval_s = 1.0 / max_fps if policy == "realtime" else 0.0
+        self._interval_s = 1.0 / max_fps if policy == "realtime" or space_lossless else 0.0
         self._not_before_s = 0.0
         self._last: tuple[int, int] | None = None  # seq and timestamp_ms of the newest frame
         self._reply = reply

@@ -28,6 +28,7 @@ from ovoad_server.engine.worker_link import (
 )
 
 log = logging.getLogger(__name__)
+SECRETS: Final = ("API_KEY", "WEBHOOK_URL", "WEBHOOK_SECRET", "MQTT_PASSWORD")  # OVOAD_*
 STOP_TIMEOUT_S: Final = 5.0
 STATUS_TIMEOUT_S: Final = 1.0  # for the exit status of a process whose socket is closed
 READ_AHEAD_BYTES: Final = 4 * 2**20
@@ -77,6 +78,7 @@ class Life:
                     str(os.getpid()),
                     log_format,
                     pass_fds=[theirs.fileno()],
+                    env=_environment(),
                     process_group=0,  # what a terminal sends to the server's group is not for it
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.PIPE,
@@ -229,3 +231,9 @@ def _is_record(line: str) -> bool:
         return isinstance(json.loads(line), dict)
     except ValueError:
         return False
+
+
+def _environment() -> dict[str, str]:
+    """Return our environment without our secrets: none of them is the model's business."""
+    hidden = {f"OVOAD_{name}" for name in SECRETS}
+    return {name: value for name, value in os.environ.items() if name not in hidden}
