@@ -5,8 +5,8 @@
 Finds the capacity of a server of its own first (realtime sessions of 4 frames/s whose p99 stays
 within the budget, none dropped), then keeps so many sessions of 4 frames/s open, half of them
 lossless, each for a random while (fixed seed). Counts by the client that every frame is answered
-exactly once and that lossless sessions lose none; reads the resident memory of the server's
-processes every ten seconds and tells its slope over the last two thirds; tells latency and the
+exactly once and that lossless sessions lose none; reads the memory of the server's processes that
+no file backs every ten seconds and tells its slope over the last two thirds; tells latency and the
 server's processor time a frame for every minute. Ends by itself; exit status 1 where a frame was
 not answered once.
 """
@@ -30,7 +30,7 @@ from ovoad_client.bench.load import Load, run_load
 from ovoad_client.bench.own_server import bench_server
 from ovoad_client.bench.plot import save_figure
 from ovoad_client.bench.progress import Progress
-from ovoad_client.bench.resources import descendants, processor_s, resident_kib
+from ovoad_client.bench.resources import anonymous_kib, descendants, processor_s
 from ovoad_client.bench.result import Row, describe_machine
 from ovoad_client.bench.samples import Recorder, Samples
 from ovoad_client.bench.session import LoadSession, SessionPlan
@@ -61,7 +61,7 @@ class Minute:
     p50_ms: float
     p99_ms: float
     dropped: dict[str, int]
-    resident_kib: int
+    memory_kib: int
 
 
 @dataclass
@@ -72,13 +72,13 @@ class Soak:
     sessions: int
     load: float
     minutes: list[Minute] = field(default_factory=list)
-    resident: list[tuple[float, int]] = field(default_factory=list)  # (seconds, KiB)
+    memory: list[tuple[float, int]] = field(default_factory=list)  # (seconds, KiB)
     tally: Tally = field(default_factory=Tally)
 
     @property
     def slope_kib_per_minute(self) -> float:
         """Least squares over the last two thirds of the readings."""
-        late = self.resident[len(self.resident) // 3 :]
+        late = self.memory[len(self.memory) // 3 :]
         return slope([seconds / 60 for seconds, _ in late], [kib for _, kib in late])
 
 
@@ -133,8 +133,8 @@ class Run:
             await self._rest(max(0.01, min(READ_EVERY_S, left_s, due_s)))
             now_s = time.perf_counter()
             servers = descendants(os.getpid())
-            kib = resident_kib(servers)
-            self._soak.resident.append((now_s - self._start_s, kib))
+            kib = anonymous_kib(servers)
+            self._soak.memory.append((now_s - self._start_s, kib))
             self._progress.tell(f"{(now_s - self._start_s) / 60:.1f} of {minutes:g} minutes")
             if now_s >= self._start_s + minute * 60 or now_s >= end_s - 0.01:
                 now_spent_s = processor_s(servers)
@@ -169,7 +169,7 @@ def minute_line(minute: Minute) -> str:
         f"minute {minute.minute}: {minute.frames_per_s:.1f} frames/s, server "
         f"{minute.server_cpu_ms:.1f} ms CPU a frame, p50 {minute.p50_ms:.0f} ms, p99 "
         f"{minute.p99_ms:.0f} ms, dropped {counts(minute.dropped)}, "
-        f"{minute.resident_kib / 1024:.0f} MiB"
+        f"{minute.memory_kib / 1024:.0f} MiB"
     )
 
 
@@ -228,7 +228,7 @@ def report(soak: Soak) -> list[str]:
             f"{each.p50_ms:.1f}",
             f"{each.p99_ms:.1f}",
             counts(each.dropped),
-            f"{each.resident_kib / 1024:.0f}",
+            f"{each.memory_kib / 1024:.0f}",
         ]
         for each in shown or soak.minutes
     ]
@@ -238,8 +238,8 @@ def report(soak: Soak) -> list[str]:
         "",
         *markdown(heads, body),
         "",
-        f"resident memory: slope {soak.slope_kib_per_minute:+.1f} KiB/min over the last two "
-        f"thirds of {len(soak.resident)} readings",
+        f"memory that no file backs: slope {soak.slope_kib_per_minute:+.1f} KiB/min over the last "
+        f"two thirds of {len(soak.memory)} readings",
         soak.tally.sentence(),
     ]
 
@@ -252,8 +252,8 @@ def draw(soak: Soak, path: Path) -> None:
     figure = Figure(figsize=(8.0, 8.0), layout="constrained")
     FigureCanvasAgg(figure)
     memory, cost, latency = figure.subplots(3, 1, sharex=True)
-    memory.plot([s / 60 for s, _ in soak.resident], [kib / 1024 for _, kib in soak.resident])
-    memory.set_ylabel("resident, MiB")
+    memory.plot([s / 60 for s, _ in soak.memory], [kib / 1024 for _, kib in soak.memory])
+    memory.set_ylabel("memory, MiB")
     ends = [minute.minute for minute in soak.minutes]
     cost.plot(ends, [minute.server_cpu_ms for minute in soak.minutes], marker="o")
     cost.set_ylabel("server CPU, ms a frame")

@@ -1,6 +1,7 @@
 """Build the first message of a session, send it, and read its answer. Knows no frames."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 
 from pydantic import ValidationError
@@ -78,7 +79,8 @@ async def open_session(
     """Send session.create and return the answer; raises RefusedError, UnauthorisedError …"""
     try:
         async with asyncio.timeout(timeout_s):
-            await socket.send(create.to_json())
+            with contextlib.suppress(ConnectionClosed):  # why, was perhaps said before
+                await socket.send(create.to_json())
             text = await socket.recv(decode=True)
             message = parse_server_message(text)
     except TimeoutError:

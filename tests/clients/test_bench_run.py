@@ -13,7 +13,7 @@ from ovoad_client.bench.bare import BaselineError, measure_baseline, parse_basel
 from ovoad_client.bench.command import main
 from ovoad_client.bench.frames import load_frames, write_frames
 from ovoad_client.bench.own_server import bench_server
-from ovoad_client.bench.resources import descendants, processor_s, resident_kib
+from ovoad_client.bench.resources import anonymous_kib, descendants, processor_s, resident_kib
 from ovoad_client.errors import ServerStartError, SourceError
 
 from .conftest import FakeServer, MakeVideo
@@ -172,9 +172,10 @@ async def test_memory_and_processor_time_of_a_process_tree_are_read() -> None:
     await process.stdout.readline()
     assert process.pid in descendants(os.getpid())
     assert resident_kib([process.pid]) > 48_000
+    assert 48_000 < anonymous_kib([process.pid]) <= resident_kib([process.pid])
     assert processor_s([process.pid]) > 0
     await process.communicate(b"\n")
-    assert resident_kib([process.pid]) == 0
+    assert resident_kib([process.pid]) == anonymous_kib([process.pid]) == 0
     assert process.pid not in descendants(os.getpid())
 
 

@@ -6,11 +6,14 @@ import asyncio
 from http import HTTPStatus
 
 import pytest
+import websockets
 
 from ovoad_client.client import connect
 from ovoad_client.errors import BrokenError, ClientError, RefusedError, UnauthorisedError
 from ovoad_client.notices import Reconnected, Reconnecting, StreamMessage
+from ovoad_client.opening import build_session_create, build_vocabulary, open_session
 from ovoad_client.protocol import (
+    Error,
     GoAway,
     SessionCreated,
 )
@@ -240,3 +243,23 @@ async def test_cancelled_while_backing_off_ends_at_once() -> None:
         watching.cancel()
         with pytest.raises(asyncio.CancelledError):
             await watching
+
+
+async def test_refusal_that_came_before_the_first_message_is_told_with_its_reason() -> None:
+    async def refuse(socket: websockets.ServerConnection) -> None:
+        refusal = Error(
+            code="capacity", message="full", fatal=True, transient=True, retry_after_ms=1234
+        )
+        await socket.send(refusal.to_json())
+        await socket.close(1013, "capacity")
+
+    create = build_session_create(
+        build_vocabulary(LABELS, None, None), "realtime", None, None, None
+    )
+    async with websockets.serve(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with websockets.connect(f"ws://127.0.0.1:{port}") as socket:
+            await socket.wait_closed()
+            with pytest.raises(RefusedError, match="full") as refused:
+                await open_session(socket, create, 5.0, None, key_given=False)
+    assert refused.value.retry_after_ms == 1234

@@ -27,7 +27,15 @@ def descendants(pid: int) -> list[int]:
 
 def resident_kib(pids: Iterable[int]) -> int:
     """Return the memory of processes in KiB: shared pages shared out (Pss) where readable."""
-    return sum(_resident_kib(pid) for pid in pids)
+    return sum(_memory_kib(pid, "Pss:") for pid in pids)
+
+
+def anonymous_kib(pids: Iterable[int]) -> int:
+    """Return the memory of processes in KiB that no file backs: what a leak would grow.
+
+    Unlike `resident_kib`, it does not move when other processes map the same libraries.
+    """
+    return sum(_memory_kib(pid, "Pss_Anon:") for pid in pids)
 
 
 def processor_s(pids: Iterable[int]) -> float:
@@ -60,10 +68,11 @@ def _stat(pid: int) -> list[str]:
     return text.rpartition(")")[2].split()
 
 
-def _resident_kib(pid: int) -> int:
-    for name, key in (("smaps_rollup", "Pss:"), ("status", "VmRSS:")):
+def _memory_kib(pid: int, key: str) -> int:
+    """Return a figure of smaps_rollup in KiB; where that is closed to us, the whole RSS."""
+    for name, start in (("smaps_rollup", key), ("status", "VmRSS:")):
         with contextlib.suppress(OSError):
             for line in (_PROC / str(pid) / name).read_text(encoding="utf-8").splitlines():
-                if line.startswith(key):
+                if line.startswith(start):
                     return int(line.split()[1])
     return 0

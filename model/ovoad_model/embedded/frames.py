@@ -30,7 +30,9 @@ class FrameNetwork:
         """Load the net; threads = 0 takes every core that this process may use."""
         self._size = size
         self.cores = threads or len(os.sched_getaffinity(0))
-        self._wide = load_network(path, runtime=runtime, threads=threads)
+        # Left to itself a runtime counts the machine's cores, not those of this process.
+        wide = 1 if self.cores == 1 else threads
+        self._wide = load_network(path, runtime=runtime, threads=wide)
         self._narrow = self._wide
         if self.cores > 1:
             self._narrow = load_network(path, runtime=runtime, threads=1, side_by_side=self.cores)
