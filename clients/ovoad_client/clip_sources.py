@@ -37,7 +37,12 @@ def check_source(source: str) -> None:
     if found is not None and found[1].lower() not in ("http", "https"):
         raise UsageError(
             f"found source {source!r}, expected a file or an http(s) address; "
-            "ovoad watch takes live sources"
+            "ovoad watch takes live sources, ovoad archive object stores"
+        )
+    if found is None and Path(source).is_dir():
+        raise UsageError(
+            f"found folder {source!r}, expected a file or an http(s) address; whole folders: "
+            "ovoad archive DIR --labels … --out RESULTS"
         )
     if found is not None:
         try:

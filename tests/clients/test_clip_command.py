@@ -208,6 +208,8 @@ def test_nobody_there_is_told(clip: Path, capsys: pytest.CaptureFixture[str]) ->
     ("arguments", "text"),
     [
         (["rtsp://camera/1"], "expected a file or an http(s) address; ovoad watch takes live"),
+        (["s3://bucket/a.mp4"], "ovoad archive object stores"),
+        (["."], "found folder '.', expected a file or an http(s) address; whole folders: ovoad"),
         (["a.mp4", "--url", "ftp://x"], "found server address 'ftp://x'"),
         (["a.mp4", "b.mp4", "--output", "x.json"], "found 2 clips for the one output 'x.json'"),
         (["a/x.mp4", "b/x.mp4", "--output", "out"], "found two clips of one name"),

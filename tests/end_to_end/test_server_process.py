@@ -204,8 +204,8 @@ def test_port_in_use_is_told_in_one_line(start: Start) -> None:
     [
         (
             ("--host", "0.0.0.0"),
-            "found host 0.0.0.0 without an API key, expected OVOAD_API_KEY to be set "
-            "(or OVOAD_ALLOW_ANONYMOUS=true to let anyone in)",
+            "found host 0.0.0.0 without an API key, expected OVOAD_API_KEY or "
+            "OVOAD_KEYS_FILE to be set (or OVOAD_ALLOW_ANONYMOUS=true to let anyone in)",
         ),
         (("--port", "70000"), "port: Input should be less than or equal to 65535"),
     ],

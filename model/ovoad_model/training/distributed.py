@@ -1,10 +1,12 @@
-"""Batches gathered from all processes, with gradients. Knows no network and no loss."""
+"""What processes tell each other: rows with gradients, means, facts. Knows no network, no loss."""
 
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as processes
 from torch import Tensor
+
+Fact = TypeVar("Fact")
 
 
 def world() -> tuple[int, int]:
@@ -26,6 +28,33 @@ def gather_rows(rows: Tensor) -> Tensor:
     if not rows.is_floating_point():
         return _gather(rows.to(torch.int64)).to(rows.dtype)
     return cast(Tensor, _GatherRows.apply(rows))
+
+
+def mean_of_all(values: Tensor) -> Tensor:
+    """Return the mean of all processes' values [..], without gradients."""
+    count = world()[1]
+    if count == 1:
+        return values
+    total = values.detach().clone()
+    processes.all_reduce(total)
+    return total / count
+
+
+def tell_all(fact: Fact) -> Fact:
+    """Return the first process's fact in every process; others' count for nothing."""
+    if world()[1] == 1:
+        return fact
+    told = [fact]
+    processes.broadcast_object_list(told, src=0)
+    return told[0]
+
+
+def ask_all(fact: Fact) -> list[Fact]:
+    """Return all processes' facts in order of rank."""
+    facts = [fact] * world()[1]
+    if len(facts) > 1:
+        processes.all_gather_object(facts, fact)
+    return facts
 
 
 class _GatherRows(torch.autograd.Function):

@@ -25,7 +25,7 @@ from ovoad_model.training.captions import (
     read_captions,
 )
 from ovoad_model.training.dataset import WindowDataset
-from ovoad_model.training.distributed import world
+from ovoad_model.training.distributed import tell_all, world
 from ovoad_model.training.feature_store import FeatureDescription, FeatureError, FeatureStore
 from ovoad_model.training.fingerprint import describe_data
 from ovoad_model.training.phrases import PhrasesUnavailableError, in_templates, load_phrases
@@ -151,7 +151,7 @@ def prepare(options: RunOptions, encoder: Encoder, say: Say) -> PreparedRun:
         data=describe_data(encoder, captions, store),
         tensorboard=options.tensorboard,
     )
-    if options.resume and trainer.checkpoint_path.exists():
+    if tell_all(options.resume and trainer.checkpoint_path.exists()):
         trainer.resume()
         say(f"resumed at step {trainer.step} of {trainer.total_steps}")
     summary = {

@@ -3,11 +3,10 @@
 Knows no file formats but its own checkpoint, and no encoder: texts come as a table of embeddings.
 """
 
-import json
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
@@ -24,8 +23,8 @@ from ovoad_model.training.checkpoint import (
     restore_random_state,
 )
 from ovoad_model.training.dataset import Batch, WindowDataset
-from ovoad_model.training.distributed import world
-from ovoad_model.training.fingerprint import differences, digest_lines
+from ovoad_model.training.distributed import ask_all, mean_of_all, tell_all, world
+from ovoad_model.training.fingerprint import differences
 from ovoad_model.training.gradient_cache import PairEmbedder, cached_backward
 from ovoad_model.training.losses import (
     CaptionBatch,
@@ -35,6 +34,7 @@ from ovoad_model.training.losses import (
     WindowTensors,
     pair_losses,
 )
+from ovoad_model.training.run_description import check_same_run, describe_run
 from ovoad_model.training.run_log import LogRow, RunLog
 from ovoad_model.training.settings import TrainingError, TrainingSettings, learning_rate_at
 
@@ -46,7 +46,7 @@ LEAST_LOSS_SCALE: Final = 2.0**-16
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step measured."""
+    """What one step measured, on the whole batch of all processes."""
 
     terms: LossTerms
     gradient_norm: float
@@ -60,8 +60,9 @@ class Trainer:
     text encoder (open_clip's with adapters), their token ids [U, T].
 
     FOLDER/checkpoint.pt holds the state. With one process or, started by torchrun, several: each
-    takes its share of every batch, negatives are gathered from all. `data` describes what the data
-    set was made of; a checkpoint of other data is not resumed.
+    takes its share of every batch, negatives are gathered from all, the first one alone reads and
+    writes files. `data` describes what the data set was made of; a checkpoint of other data is not
+    resumed, and processes of different data do not train together.
     """
 
     def __init__(
@@ -89,7 +90,8 @@ class Trainer:
         self._batch_size = _batch_size(settings, dataset.windows_per_epoch, self._processes)
         self.steps_per_epoch = dataset.windows_per_epoch // self._batch_size
         self.total_steps = settings.epochs * self.steps_per_epoch
-        self._run = _describe_run(settings, network, dataset, data or {}, text)
+        self._run = describe_run(settings, network, dataset, data or {}, text)
+        check_same_run(ask_all(self._run))
         self._losses = LossSettings(alpha=settings.alpha, beta=settings.beta)
         self._precision: torch.dtype = getattr(torch, settings.precision)
         self._embedder = PairEmbedder(network, text)
@@ -112,8 +114,13 @@ class Trainer:
         return self._folder / CHECKPOINT_NAME
 
     def resume(self) -> None:
-        """Go on from the checkpoint; raises TrainingError where it is of another run."""
-        checkpoint = Checkpoint.read(self.checkpoint_path)
+        """Go on from the checkpoint; raises TrainingError where it is of another run.
+
+        The first process reads it for all: other machines need not see the folder.
+        """
+        first = self._rank == 0
+        checkpoint = tell_all(Checkpoint.read(self.checkpoint_path) if first else None)
+        assert checkpoint is not None
         if checkpoint.run != self._run:
             raise TrainingError(
                 f"{self.checkpoint_path}: found a checkpoint of another run: "
@@ -142,9 +149,7 @@ class Trainer:
                 f"found values in {spoilt} that are not finite after step {self.step}, expected "
                 "numbers; the last checkpoint is untouched"
             )
-        states = [random_state()] * self._processes
-        if self._processes > 1:
-            distributed.all_gather_object(states, random_state())
+        states = ask_all(random_state())
         if self._rank == 0:
             Checkpoint(
                 step=self.step,
@@ -195,7 +200,7 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.zero_grad(set_to_none=True)
-        terms = self._backward(windows, captions)
+        terms = _of_whole_batch(self._backward(windows, captions))
         if not torch.isfinite(terms.total):
             raise TrainingError(
                 f"found loss {float(terms.total)} at step {self.step}, expected a number; the "
@@ -329,25 +334,6 @@ def _batch_size(settings: TrainingSettings, windows_per_epoch: int, processes: i
     return min(settings.batch_size, windows_per_epoch - windows_per_epoch % processes)
 
 
-def _describe_run(
-    settings: TrainingSettings,
-    network: OVOAD,
-    dataset: WindowDataset,
-    data: Mapping[str, object],
-    text: nn.Module | None,
-) -> str:
-    """What must be the same for a run to go on; how often it is saved or logged need not."""
-    compared = asdict(settings)
-    for name in ("checkpoint_minutes", "log_steps"):
-        del compared[name]
-    return json.dumps(
-        {
-            "settings": compared,
-            "network": asdict(network.config),
-            "text_adapters": text is not None,
-            "background_share": dataset.background_share,
-            "extra_texts": dataset.extra_count,
-            "windows_per_epoch": dataset.windows_per_epoch,
-            "data": {**data, "texts": digest_lines(iter(dataset.texts))},
-        }
-    )
+def _of_whole_batch(terms: LossTerms) -> LossTerms:
+    """Return the losses of all processes' windows: the mean over processes, of equal shares."""
+    return LossTerms(*mean_of_all(torch.stack(terms)))
