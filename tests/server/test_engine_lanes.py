@@ -58,7 +58,30 @@ async def test_second_frame_leaves_while_the_first_is_encoded(
     assert [name for name, _ in lanes.order[:2]] == ["a", "b"]
 
 
-async def test_many_that_wait_become_a_batch(lanes: Bench, encoder: CountingEncoder) -> None:
+async def test_those_that_find_no_lane_follow_the_same_number_for_each_lane(
+    lanes: Bench, encoder: CountingEncoder
+) -> None:
+    async with running(lanes.engine):
+        desks = [lanes.open(name) for name in "abcdefg"]
+        encoder.hold.clear()
+        for number, desk in enumerate(desks[:2], 1):
+            desk.submit(0)
+            await until(lambda number=number: len(encoder.begun) == number)
+        for desk in desks[2:]:
+            desk.submit(0)
+        await asyncio.sleep(0.05)
+        encoder.hold.set()
+        for desk in desks:
+            await desk.answers(1)
+    assert encoder.begun[:2] == [1, 1], "a frame that finds a free lane waits for nobody"
+    assert sum(encoder.begun) == 7
+    crowded = encoder.begun[2:-1]
+    assert all(size % 2 == 0 for size in crowded), "an odd frame would leave a lane idle"
+
+
+async def test_frame_beside_one_under_way_leaves_for_the_free_lane_and_the_rest_wait(
+    lanes: Bench, encoder: CountingEncoder
+) -> None:
     async with running(lanes.engine):
         desks = [lanes.open(name) for name in "abcdef"]
         encoder.hold.clear()
@@ -66,12 +89,11 @@ async def test_many_that_wait_become_a_batch(lanes: Bench, encoder: CountingEnco
         await until(lambda: encoder.begun == [1])
         for desk in desks[1:]:
             desk.submit(0)
-        await asyncio.sleep(0.05)
-        assert encoder.begun == [1], "a batch uses the lanes better than one frame more"
+        await until(lambda: encoder.begun == [1, 1])
         encoder.hold.set()
         for desk in desks:
             await desk.answers(1)
-    assert encoder.begun == [1, 5]
+    assert sum(encoder.begun) == 6
 
 
 async def test_frames_of_one_session_keep_their_order(

@@ -2,9 +2,10 @@
 
 Knows sessions and a worker; no transport, no model. The event loop schedules and answers, the
 worker computes. While a batch runs, frames gather in the mailboxes: batches grow with load, and an
-idle engine dispatches at once. Under light load frames leave one by one, up to as many as the
-worker encodes side by side. Under heavy load the next batch leaves a little before a large one is
-expected to be encoded, so that no core of the worker waits for the last frame of a batch.
+idle engine dispatches at once. Where the worker encodes frames side by side, a frame leaves at once
+for a free lane, and those that find none leave together, the same number for each lane. The next
+batch leaves a little before a large one is expected to be encoded, so that no core of the worker
+waits for the last frame of a batch.
 """
 
 import asyncio
@@ -76,6 +77,7 @@ class Engine:
         self._wake = asyncio.Event()
         self._running = False
         self._under_way: list[Batch] = []  # oldest first; only the last one may wait to be encoded
+        self._progress = asyncio.Event()  # some batch is encoded
         self._one_by_one = asyncio.Lock()  # held while frames of a lost batch are tried again
 
     # ---- what transports call -------------------------------------------------------------------
@@ -192,25 +194,45 @@ class Engine:
         return batch
 
     async def _until_next_may_leave(self) -> int:
-        """Wait until the batches under way are encoded, or a single large one nearly is.
+        """Wait until the worker has room; return for how many frames."""
+        while True:
+            async with self._one_by_one:
+                pass
+            encoding = [batch for batch in self._under_way if not batch.encoded.is_set()]
+            room = self._room(encoding)
+            if room:
+                return room
+            self._progress.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._left_s(encoding)):
+                    await self._progress.wait()
 
-        Not where lanes are free and few frames wait. Returns how many frames may leave at most.
+    def _room(self, encoding: Sequence[Batch]) -> int:
+        """Return how many frames may leave now, while these batches are being encoded.
+
+        All that wait, once nothing is encoded or a large batch nearly is. Where frames are encoded
+        side by side, as many as lanes are free; where none is and at least as many wait as there
+        are lanes, the next frames follow those under way: so no lane is idle for the way to the
+        worker and back. Each lane gets as many as the others: of three frames on two lanes, one
+        lane would wait for the other.
         """
-        async with self._one_by_one:
-            pass
-        encoding = [batch for batch in self._under_way if not batch.encoded.is_set()]
-        if not encoding:
-            return self.largest_batch
-        free = self._lanes - sum(len(batch.jobs) for batch in encoding)
-        if free > 0 and len(self._ready) < max(LARGE_BATCH, free):
-            return min(free, self.largest_batch)
-        left_s = None
+        under_way = sum(len(batch.jobs) for batch in encoding)
+        waiting, lanes = sum(session.backlog for session in self._ready), self._lanes
+        nearly_done = self._left_s(encoding) == 0.0
+        if lanes == 1:
+            return self.largest_batch if not encoding or nearly_done else 0
+        free = lanes - under_way
+        if free > 0 and (encoding or waiting <= free):
+            return free
+        if waiting >= lanes and (free >= 0 or nearly_done):
+            return max(lanes, min(waiting, self.largest_batch) // lanes * lanes)
+        return 0
+
+    def _left_s(self, encoding: Sequence[Batch]) -> float | None:
+        """Return the seconds until a single large batch is nearly encoded, None for others."""
         if self.cost.known and len(encoding) == 1 and len(encoding[0].jobs) >= LARGE_BATCH:
-            left_s = max(0.0, encoding[0].expected_s - time.monotonic())
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(left_s):
-                await encoding[0].encoded.wait()
-        return self.largest_batch
+            return max(0.0, encoding[0].expected_s - time.monotonic())
+        return None
 
     async def _process(self, batch: Batch) -> None:
         """See a batch through; its answers leave after those of the batch before it."""
@@ -242,6 +264,7 @@ class Engine:
             fail_all("a batch of %d was not encoded", batch.jobs)
         finally:
             batch.encoded.set()
+            self._progress.set()
 
     async def _score_safely(self, jobs: list[Job]) -> None:
         """Score the frames of a batch that are encoded."""
