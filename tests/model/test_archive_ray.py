@@ -182,6 +182,7 @@ def test_killed_run_goes_on_and_every_video_has_one_row(
     assert row["bytes"] == changed.stat().st_size
 
 
+@pytest.mark.long
 def test_interrupted_run_writes_what_is_done(videos: Path, home: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
@@ -234,6 +235,7 @@ with cluster.open_ray(ray):
 """
 
 
+@pytest.mark.long
 def test_video_that_kills_its_workers_is_given_up_and_costs_no_other(
     videos: Path, home: Path, tmp_path: Path
 ) -> None:

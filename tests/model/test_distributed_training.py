@@ -161,6 +161,7 @@ def test_two_processes_train_as_one_with_the_whole_batch(data: Data, tmp_path: P
         torch.testing.assert_close(tensor, start[name], atol=WEIGHT_TOLERANCE, rtol=0)
 
 
+@pytest.mark.long
 def test_two_machines_stop_and_resume_where_one_alone_sees_the_folder(
     data: Data, tmp_path: Path
 ) -> None:
