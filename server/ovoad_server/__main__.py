@@ -20,12 +20,12 @@ from pydantic import ValidationError
 
 from ovoad_model.window import Window
 from ovoad_server.app import create_app
+from ovoad_server.detector import detector_setup
 from ovoad_server.draining import DrainingServer
 from ovoad_server.engine.batches import BatchRecord
 from ovoad_server.engine.capacity import CostModel
 from ovoad_server.engine.engine import Engine
 from ovoad_server.engine.worker import WorkerProcess, WorkerStartError
-from ovoad_server.engine.worker_link import Setup
 from ovoad_server.health import Health
 from ovoad_server.hub import Hub
 from ovoad_server.keys.file import KeysFileError
@@ -105,7 +105,7 @@ async def _serve(
     exporter = None if settings.traces is None else open_exporter(str(settings.traces))
     metrics = Metrics()
     worker = WorkerProcess(
-        _setup(settings),
+        detector_setup(settings),
         timeout_s=settings.worker_timeout_s,
         log_format=settings.log_format,
         on_loss=metrics.observe_loss,
@@ -150,21 +150,6 @@ def _observe(record: BatchRecord, metrics: Metrics, tracing: Tracing | None) -> 
     metrics.observe_batch(record)
     if tracing is not None:
         tracing.observe(record)
-
-
-def _setup(settings: Settings) -> Setup:
-    return Setup(
-        factory="ovoad_model.build:build_detector",
-        arguments={
-            "encoder": settings.encoder,
-            "scorer": settings.scorer,
-            "weights": settings.weights,
-            "runtime": settings.runtime,
-            "cache": settings.cache,
-        },
-        decode_threads=settings.decode_threads,
-        max_pixels=settings.max_pixels,
-    )
 
 
 async def _announce(server: uvicorn.Server, settings: Settings, listener: socket.socket) -> None:

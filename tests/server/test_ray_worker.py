@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ovoad_server.detector import open_window
 from ovoad_server.engine.engine import Engine
 from ovoad_server.engine.events import EventRule
 from ovoad_server.engine.interface import Failure, Window, WordsRequest, WorkerLostError
 from ovoad_server.engine.replies import Reply, Scored
 from ovoad_server.engine.session import Session, Words
 from ovoad_server.health import compare
-from ovoad_server.on_ray.detector import open_window
 from ovoad_server.on_ray.messages import AnotherModelError
 from ovoad_server.on_ray.worker import PART_FRAMES, RemoteWorker
 

@@ -15,6 +15,7 @@ from typing import Final
 
 import cv2
 
+from ovoad_server.detector import detector_setup
 from ovoad_server.engine.inference import Inference
 from ovoad_server.engine.interface import (
     Detector,
@@ -28,7 +29,6 @@ from ovoad_server.engine.worker_link import Ready, Setup
 from ovoad_server.health import compare
 from ovoad_server.logs import configure_logs
 from ovoad_server.on_ray.cores import seeing_only
-from ovoad_server.on_ray.detector import detector_setup
 from ovoad_server.on_ray.merging import Merger
 from ovoad_server.on_ray.messages import (
     AnotherModelError,

@@ -14,6 +14,7 @@ from typing import Any, Final
 from starlette.responses import PlainTextResponse, Response
 
 from ovoad_server.app import create_app
+from ovoad_server.detector import open_window
 from ovoad_server.draining import DrainingServer
 from ovoad_server.engine.batches import BatchRecord
 from ovoad_server.engine.capacity import CostModel
@@ -25,7 +26,6 @@ from ovoad_server.keys.keyring import open_keyring
 from ovoad_server.listener import uvicorn_config
 from ovoad_server.logs import configure_logs, hide_in_logs
 from ovoad_server.metrics import Metrics
-from ovoad_server.on_ray.detector import open_window
 from ovoad_server.on_ray.handles import EncoderHandle
 from ovoad_server.on_ray.listening import open_listeners, own_settings
 from ovoad_server.on_ray.worker import Encoders, RemoteWorker

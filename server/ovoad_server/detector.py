@@ -1,4 +1,4 @@
-"""Which model the replicas build, by name: nothing here imports it."""
+"""Which model worker processes and replicas build, by name: nothing here imports it."""
 
 import pkgutil
 from typing import Any, Final
