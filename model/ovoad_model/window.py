@@ -3,6 +3,7 @@
 Knows no encoder and no clock: time is what the frames' timestamps say.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -111,6 +112,12 @@ class Window:
             warming_up=current + 1 < SLOTS,
         )
         return WindowView(features, mask, state)
+
+    def view_after(self, timestamp_ms: int, feature: Float32Array) -> WindowView:
+        """Return the view that this window would have after a push; the window stays as it is."""
+        later = copy.deepcopy(self)
+        later.push(timestamp_ms, feature)
+        return later.view()
 
     def _cell_of(self, timestamp_ms: int) -> int:
         assert self._first_ms is not None

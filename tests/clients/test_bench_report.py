@@ -49,14 +49,20 @@ def test_sessions_that_found_no_room_are_told() -> None:
 def test_efficiency_and_added_latency_come_from_the_baselines_of_the_run() -> None:
     quick = Baseline({8: 50.0}, {8: 40.0}, {**BARE.bare_ms, "total": 8.5}, {})
     row = make_row(8, fps=0.0, policy="lossless", frames_per_s=49.5, bare_fps=(60.0, 50.0))
-    report = Report("t", rows=[row], baselines=[BARE, quick], one_at_a_time=make_row())
+    took = {"decode": 1.0, "encode": 6.0, "score": 0.5, "end to end": 10.0}
+    stages = {stage: Percentiles(ms, ms, ms) for stage, ms in took.items()}
+    around = ((7.5, 8.5), (2.0, 2.0), (9.0, 9.0))
+    turns = [make_row(bare_ms=bare_ms, stages_ms=stages) for bare_ms in around]
+    report = Report("t", rows=[row], baselines=[BARE, quick], one_at_a_time=turns)
     assert (BARE.best_batch, BARE.best_fps) == (8, 60.0)
-    assert report.added_ms == pytest.approx(10.0 - 8.0)
+    assert report.added_ms == pytest.approx(10.0 - 8.0), "of the turn in the middle"
+    assert report.beside_ms == pytest.approx(10.0 - 7.5)
     text = "\n".join(report_lines(report))
     assert "|   60.0 / 50.0 |       0.90 |" in text
-    assert "added latency: 2.0 ms over the bare compute (medians)" in text
+    assert "frames/s, bare 7.5 and 8.5 ms" in text
+    assert "added latency: 2.0 ms over the bare compute before and after, " in text
     assert "re-encoding the window, 8 frames" in text
-    assert text.endswith("360 frames sent, each answered exactly once")
+    assert text.endswith("440 frames sent, each answered exactly once")
 
 
 def test_a_busy_generator_is_told() -> None:

@@ -48,7 +48,8 @@ def test_a_bench_with_baseline_tells_efficiency_and_added_latency(tmp_path: Path
     assert row["predictions"] > 0
     assert len(row["bare_fps"]) == 2
     assert row["server_cpu_ms"] > 0
-    assert found["one_at_a_time"]["inflight"] == 1
+    assert [turn["inflight"] for turn in found["one_at_a_time"]] == [1, 1, 1]
+    assert found["beside_ms"] > 0
     first = found["baselines"][0]
     assert list(first["encode_score_fps"]) == ["1", "2"]
     assert list(first["reencode_fps"]) == ["8", "32"]

@@ -132,3 +132,18 @@ def test_stacked_views_split_into_past_and_neighbours() -> None:
     assert batch.neighbours.shape == (2, NEIGHBOURS, 2)
     assert batch.neighbours_mask[:, -1].all()
     assert batch.past_mask.sum(axis=1).tolist() == [0, PAST]
+
+
+@given(st.lists(st.integers(1, 3_000), min_size=1, max_size=100))
+def test_view_after_a_frame_is_the_view_that_a_push_makes(steps: list[int]) -> None:
+    *before, last = np.cumsum(steps).tolist()
+    window = fill(before)
+    feature = np.array([7, 9], np.float32)
+    promised = window.view_after(last, feature)
+    kept = shown(window.view()) if before else []
+    window.push(last, feature)
+    pushed = window.view()
+    assert np.array_equal(promised.features, pushed.features)
+    assert (promised.mask == pushed.mask).all()
+    assert promised.state == pushed.state
+    assert kept == (shown(fill(before).view()) if before else [])

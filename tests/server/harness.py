@@ -29,6 +29,7 @@ from ovoad_server.engine.inference import Inference
 from ovoad_server.engine.interface import (
     EncodedBatch,
     ScoredBatch,
+    ScoreStep,
     Vocabulary,
     WindowView,
     WordsRequest,
@@ -312,8 +313,10 @@ class LocalWorker:
     def text_counts(self) -> tuple[int, int]:
         return self.detector.text_counts
 
-    async def encode(self, images: Sequence[bytes]) -> EncodedBatch:
-        return await self._in_turn(lambda: self.inference.encode(images))
+    async def encode(
+        self, images: Sequence[bytes], steps: Sequence[ScoreStep | None] = ()
+    ) -> EncodedBatch:
+        return await self._in_turn(lambda: self.inference.encode(images, steps))
 
     async def score(
         self, views: Sequence[WindowView], vocabularies: Sequence[Vocabulary]

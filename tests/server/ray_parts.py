@@ -14,6 +14,7 @@ from ovoad_server.on_ray.encoder import EncoderReplica
 from ovoad_server.on_ray.messages import (
     AnotherModelError,
     EmbeddedWords,
+    KeyedStep,
     ScoreRequest,
     UnknownWords,
     pack,
@@ -42,9 +43,13 @@ class LocalEncoders:
     async def beat(self, fingerprint: str) -> None:
         await self._call("beat", fingerprint)
 
-    async def encode(self, fingerprint: str, images: Sequence[bytes]) -> EncodedBatch:
+    async def encode(
+        self, fingerprint: str, images: Sequence[bytes], steps: Sequence[KeyedStep | None]
+    ) -> EncodedBatch:
         self.sizes.append(len(images))
-        batch: EncodedBatch = unpack(await self._call("encode", fingerprint, list(images)))
+        batch: EncodedBatch = unpack(
+            await self._call("encode", fingerprint, list(images), pack(list(steps)))
+        )
         return batch
 
     async def score(self, request: ScoreRequest) -> ScoredBatch | UnknownWords:

@@ -23,6 +23,7 @@ from ovoad_server.engine.interface import (
     EncodedBatch,
     Failure,
     ScoredBatch,
+    ScoreStep,
     Vocabulary,
     WindowView,
     WordsRequest,
@@ -366,12 +367,14 @@ class NotingWorker:
         self.heartbeat_age_s = 0.0
         self._turn = asyncio.Lock()
 
-    async def encode(self, images: list[bytes]) -> EncodedBatch:
+    async def encode(self, images: list[bytes], steps: list[ScoreStep | None]) -> EncodedBatch:
         self.asked.append(f"encode {len(images)}")
         async with self._turn:
             await asyncio.sleep(0.01)
         feature = np.array([255, 0, 0], np.float32)
-        return EncodedBatch([feature] * len(images), [0.0] * len(images), 10.0, self.limit)
+        count = len(images)
+        scores = [None] * count  # all are left to score()
+        return EncodedBatch([feature] * count, [0.0] * count, 10.0, scores, limit=self.limit)
 
     async def score(self, views: list[WindowView], vocabularies: list[Vocabulary]) -> ScoredBatch:
         self.asked.append(f"score {len(views)}")

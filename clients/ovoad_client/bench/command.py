@@ -28,6 +28,7 @@ from ovoad_client.plot import check_plotting
 
 BASELINE_FRAMES: Final = 64
 SPARE_SESSIONS: Final = 8
+SERIAL_TURNS: Final = 3
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -187,10 +188,20 @@ class Bench:
                 if after is None:
                     return
                 before = after
-            first = options.loads[0]
-            serial = Load(1, 0.0, "lossless", first.seconds, first.warmup_s, inflight=1)
-            self._report.one_at_a_time = await self._row(serial)
-            await self._baseline(folder, quick)
+            await self._one_at_a_time(folder, before)
+
+    async def _one_at_a_time(self, folder: Path, before: Baseline) -> None:
+        """Take turns with the bare model: one session with one frame in flight."""
+        first = self._options.loads[0]
+        serial = Load(1, 0.0, "lossless", first.seconds, first.warmup_s, inflight=1)
+        for _ in range(SERIAL_TURNS):
+            row = await self._row(serial)
+            after = await self._baseline(folder, ("--batches", "1", "--windows"))
+            if row is None or after is None:
+                return
+            around = (before.bare_ms["total"], after.bare_ms["total"])
+            self._report.one_at_a_time.append(dataclasses.replace(row, bare_ms=around))
+            before = after
 
     async def _baseline(self, folder: Path, flags: Sequence[str]) -> Baseline | None:
         if self.stop.is_set():

@@ -5,9 +5,11 @@ import math
 import os
 import platform
 from dataclasses import asdict, dataclass, field
+from statistics import mean, median
 from typing import Any
 
 from ovoad_client.bench.answers import Tally
+from ovoad_client.bench.samples import MODEL_STAGES
 from ovoad_client.bench.statistics import Percentiles
 from ovoad_client.protocol import Policy
 
@@ -21,6 +23,8 @@ class Row:
     than sessions: refused says by which error code. generator_cpu is the processor time of the
     generator over the time (1 = one core); late_ms_p99 how late it sent. server_cpu_ms is the
     processor time of the server per prediction, None where the server is not the bench's own.
+    bare_fps, bare_ms: of the bare model before the load and after it, where it was measured: its
+    best frames/s, the median of one frame.
     """
 
     sessions: int
@@ -40,6 +44,7 @@ class Row:
     server_cpu_ms: float | None
     tally: Tally
     bare_fps: tuple[float, ...] = ()
+    bare_ms: tuple[float, ...] = ()
 
     @property
     def end_to_end(self) -> Percentiles:
@@ -96,29 +101,45 @@ class Report:
     title: str
     rows: list[Row] = field(default_factory=list)
     baselines: list[Baseline] = field(default_factory=list)
-    one_at_a_time: Row | None = None  # one session, one frame in flight
+    one_at_a_time: list[Row] = field(default_factory=list)  # one session, one frame in flight
     capacities: list[Capacity] = field(default_factory=list)
     interrupted: bool = False
 
     def tally(self) -> Tally:
         """Every frame of all rows."""
         tally = Tally()
-        for row in [*self.rows, *([self.one_at_a_time] if self.one_at_a_time else [])]:
+        for row in [*self.rows, *self.one_at_a_time]:
             tally.merge(row.tally)
         return tally
 
     @property
     def added_ms(self) -> float | None:
-        """Median end to end of one frame at a time less the median bare compute."""
-        if self.one_at_a_time is None or not self.baselines:
-            return None
-        bare = [baseline.bare_ms["total"] for baseline in self.baselines]
-        return self.one_at_a_time.end_to_end.p50 - sum(bare) / len(bare)
+        """Median end to end of one frame at a time less the bare one's before and after it.
+
+        The median over the turns.
+        """
+        turns = [
+            row.end_to_end.p50 - mean(row.bare_ms) for row in self.one_at_a_time if row.bare_ms
+        ]
+        return median(turns) if turns else None
+
+    @property
+    def beside_ms(self) -> float | None:
+        """Of one frame at a time, what is not its own decoding, encoding and scoring: medians.
+
+        The median over the turns. A machine that is slower while it serves does not show in it.
+        """
+        turns = [
+            row.end_to_end.p50 - sum(row.stages_ms[stage].p50 for stage in MODEL_STAGES)
+            for row in self.one_at_a_time
+        ]
+        return median(turns) if turns else None
 
     def to_json(self) -> str:
         """Return everything as JSON; what could not be measured is null."""
         found: dict[str, Any] = {"machine": describe_machine(), **asdict(self)}
         found["added_ms"] = self.added_ms
+        found["beside_ms"] = self.beside_ms
         found["every_frame_answered_once"] = not self.tally().complaints
         return json.dumps(_without_nan(found), indent=1) + "\n"
 

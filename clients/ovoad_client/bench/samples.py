@@ -7,6 +7,7 @@ from typing import Final
 
 STAGES: Final = ("queue", "decode", "encode", "score", "total", "end to end")
 SERVER_STAGES: Final = STAGES[:5]
+MODEL_STAGES: Final = STAGES[1:4]
 
 
 def _empty() -> dict[str, "array[float]"]:

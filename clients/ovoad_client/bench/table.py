@@ -18,14 +18,14 @@ def report_lines(report: Report) -> list[str]:
     if report.rows:
         lines += [*load_table(report.rows), "", *stage_table(report.rows), ""]
     lines += capacity_lines(report)
-    if report.one_at_a_time is not None:
+    if report.one_at_a_time:
         lines += added_lines(report)
     busiest = max((row.generator_cpu for row in report.rows), default=0.0)
     if report.rows:
         lines.append(f"the generator took {busiest:.0%} of one core at most")
     if busiest > BUSY_GENERATOR:
         lines.append("the generator was busy itself: the server may be faster than the figures say")
-    if report.rows or report.one_at_a_time is not None:
+    if report.rows or report.one_at_a_time:
         lines.append(report.tally().sentence())
     return lines
 
@@ -102,16 +102,21 @@ def capacity_lines(report: Report) -> list[str]:
 
 def added_lines(report: Report) -> list[str]:
     """Return what the service adds to one frame at a time."""
-    row = report.one_at_a_time
-    assert row is not None
-    times = row.end_to_end
-    line = (
-        f"one session, one frame at a time: {triple(times)} ms end to end "
-        f"(p50 / p95 / p99), {row.frames_per_s:.1f} frames/s"
-    )
-    if report.added_ms is None:
-        return [line]
-    return [line, f"added latency: {report.added_ms:.1f} ms over the bare compute (medians)"]
+    lines = []
+    for row in report.one_at_a_time:
+        line = (
+            f"one session, one frame at a time: {triple(row.end_to_end)} ms end to end "
+            f"(p50 / p95 / p99), {row.frames_per_s:.1f} frames/s"
+        )
+        if row.bare_ms:
+            line += f", bare {' and '.join(f'{ms:.1f}' for ms in row.bare_ms)} ms"
+        lines.append(line)
+    if report.added_ms is not None and report.beside_ms is not None:
+        lines.append(
+            f"added latency: {report.added_ms:.1f} ms over the bare compute before and after, "
+            f"{report.beside_ms:.1f} ms over the frame's own decode, encode and score (medians)"
+        )
+    return lines
 
 
 # ---- parts -------------------------------------------------------------------------------------

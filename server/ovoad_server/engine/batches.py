@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ovoad_server.engine.interface import Float32Array, Scores, WindowView
+from ovoad_server.engine.interface import Failure, Float32Array, Scores, WindowView
 from ovoad_server.engine.replies import Failed, Scored, Timing
 from ovoad_server.engine.session import Session, WaitingFrame
 
@@ -52,6 +52,7 @@ class Job:
     session: Session
     frame: WaitingFrame
     taken_s: float
+    first: bool = False  # no frame of its session before it is still to be encoded
     encoded_s: float | None = None
     scored_s: float | None = None
     decode_ms: float = 0.0
@@ -65,6 +66,14 @@ class Job:
     def fail(self, code: str, message: str) -> None:
         """Make a failure the frame's answer."""
         self.error = Failed(self.frame.seq, code, message)
+
+    def take_scores(self, scores: Scores | Failure, scored_s: float, score_ms: float) -> None:
+        """Keep what the worker says of the frame's window."""
+        self.scored_s, self.score_ms = scored_s, score_ms
+        if isinstance(scores, Failure):
+            self.fail(scores.code, scores.message)
+        else:
+            self.scores = scores
 
 
 @dataclass
@@ -99,7 +108,7 @@ def fail_all(text: str, jobs: Sequence[Job]) -> None:
     """Log what nobody foresaw; it is the answer of all frames that have no other."""
     log.exception(text, len(jobs))
     for job in jobs:
-        if job.error is None:
+        if job.error is None and job.scores is None:
             job.fail("internal", "the engine failed")
 
 

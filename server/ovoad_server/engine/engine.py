@@ -2,10 +2,10 @@
 
 Knows sessions and a worker; no transport, no model. The event loop schedules and answers, the
 worker computes. While a batch runs, frames gather in the mailboxes: batches grow with load, and an
-idle engine dispatches at once. Where the worker encodes frames side by side, a frame leaves at once
-for a free lane, and those that find none leave together, the same number for each lane. The next
-batch leaves a little before a large one is expected to be encoded, so that no core of the worker
-waits for the last frame of a batch.
+idle engine dispatches at once. The next batch leaves a little before a large one is expected to be
+encoded, so that no core of the worker waits for the last frame of a batch. Where the worker encodes
+frames side by side, small batches leave for each of its lanes, and one more for each so that no
+lane is idle for the way to the worker and back.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ from ovoad_server.engine.capacity import CostModel
 from ovoad_server.engine.interface import (
     EncodedBatch,
     Failure,
+    ScoreStep,
     Vocabulary,
     Window,
     WordsRequest,
@@ -74,10 +75,9 @@ class Engine:
         self._observe = observe
         self._ready: deque[Session] = deque()
         self._sessions: set[Session] = set()
-        self._wake = asyncio.Event()
+        self._news = asyncio.Event()  # a frame or its words came, or some batch is encoded
         self._running = False
         self._under_way: list[Batch] = []  # oldest first; only the last one may wait to be encoded
-        self._progress = asyncio.Event()  # some batch is encoded
         self._one_by_one = asyncio.Lock()  # held while frames of a lost batch are tried again
 
     # ---- what transports call -------------------------------------------------------------------
@@ -109,7 +109,7 @@ class Engine:
         """Look at a session again: a frame came, or its words are ready."""
         if session.backlog and session not in self._ready:
             self._ready.append(session)
-        self._wake.set()
+        self._news.set()
 
     async def embed(self, words: WordsRequest) -> Vocabulary:
         """Embed words beside the frames; once more where the worker is lost meanwhile."""
@@ -180,13 +180,22 @@ class Engine:
         """Wait for news, or until the rate limit of some session allows its next frame."""
         due = [at for session in self._ready if (at := session.due_s()) is not None]
         timeout_s = max(0.0, min(due) - time.monotonic()) if due else None
-        self._wake.clear()
+        self._news.clear()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), timeout_s)
+            await asyncio.wait_for(self._news.wait(), timeout_s)
 
     def _begin(self, jobs: list[Job]) -> Batch:
         """Put a batch under way."""
         now_s, size = time.monotonic(), len(jobs)
+        ahead = {
+            job.session
+            for batch in self._under_way
+            if not batch.encoded.is_set()
+            for job in batch.jobs
+        }
+        for job in jobs:
+            job.first = job.session not in ahead
+            ahead.add(job.session)
         tail_ms = self.cost.batch_ms(TAIL_FRAMES) if size >= LARGE_BATCH else 0.0
         expected_s = now_s + max(0.0, self.cost.batch_ms(size) - tail_ms) / 1000
         batch = Batch(jobs, now_s, expected_s, asyncio.Event(), asyncio.Event())
@@ -202,31 +211,27 @@ class Engine:
             room = self._room(encoding)
             if room:
                 return room
-            self._progress.clear()
+            self._news.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._left_s(encoding)):
-                    await self._progress.wait()
+                    await self._news.wait()
 
     def _room(self, encoding: Sequence[Batch]) -> int:
         """Return how many frames may leave now, while these batches are being encoded.
 
-        All that wait, once nothing is encoded or a large batch nearly is. Where frames are encoded
-        side by side, as many as lanes are free; where none is and at least as many wait as there
-        are lanes, the next frames follow those under way: so no lane is idle for the way to the
-        worker and back. Each lane gets as many as the others: of three frames on two lanes, one
-        lane would wait for the other.
+        A worker without lanes gets all that wait, once nothing is encoded or a large batch nearly
+        is. One with lanes gets two batches for each, one to encode and one to go on with, which
+        share what waits: single frames while few wait. All that is under way together is no more
+        than one largest batch, so that what comes next waits no longer than for that.
         """
+        if self._lanes == 1:
+            return self.largest_batch if not encoding or self._left_s(encoding) == 0.0 else 0
+        if len(encoding) == 2 * self._lanes:
+            return 0
+        waiting = sum(session.backlog for session in self._ready)
         under_way = sum(len(batch.jobs) for batch in encoding)
-        waiting, lanes = sum(session.backlog for session in self._ready), self._lanes
-        nearly_done = self._left_s(encoding) == 0.0
-        if lanes == 1:
-            return self.largest_batch if not encoding or nearly_done else 0
-        free = lanes - under_way
-        if free > 0 and (encoding or waiting <= free):
-            return free
-        if waiting >= lanes and (free >= 0 or nearly_done):
-            return max(lanes, min(waiting, self.largest_batch) // lanes * lanes)
-        return 0
+        most = max(2 * self._lanes, self.largest_batch) - under_way
+        return min(most, max(1, -(-waiting // (2 * self._lanes))))
 
     def _left_s(self, encoding: Sequence[Batch]) -> float | None:
         """Return the seconds until a single large batch is nearly encoded, None for others."""
@@ -264,12 +269,16 @@ class Engine:
             fail_all("a batch of %d was not encoded", batch.jobs)
         finally:
             batch.encoded.set()
-            self._progress.set()
+            self._news.set()
 
     async def _score_safely(self, jobs: list[Job]) -> None:
-        """Score the frames of a batch that are encoded."""
+        """Score the frames of a batch that are encoded and were not scored with that."""
         try:
-            good = [job for job in jobs if job.view is not None and job.error is None]
+            good = [
+                job
+                for job in jobs
+                if job.view is not None and job.error is None and job.scores is None
+            ]
             await self._each_or_all(good, self._score)
         except Exception:
             fail_all("a batch of %d was not scored", jobs)
@@ -319,16 +328,32 @@ class Engine:
                 break
 
     async def _encode(self, jobs: Sequence[Job]) -> None:
-        batch: EncodedBatch = await self.worker.encode([job.frame.image for job in jobs])
-        encoded_s = time.monotonic()
+        batch: EncodedBatch = await self.worker.encode(
+            [job.frame.image for job in jobs], [self._step(job) for job in jobs]
+        )
+        scored_s = time.monotonic()
+        encoded_s = scored_s - batch.score_ms / 1000
         for job, feature, decode_ms in zip(jobs, batch.features, batch.decode_ms, strict=True):
             job.encoded_s, job.decode_ms, job.encode_ms = encoded_s, decode_ms, batch.encode_ms
             if isinstance(feature, Failure):
                 job.fail(feature.code, feature.message)
             else:
                 job.feature = feature
+        for job, scores in zip(jobs, batch.scores, strict=True):
+            if scores is not None:
+                job.take_scores(scores, scored_s, batch.score_ms)
         if batch.limit is not None:
             self._most = min(self._most, batch.limit)
+
+    def _step(self, job: Job) -> ScoreStep | None:
+        """Return what it takes to score a frame at once, None while another one of its session is
+        still to enter the window."""
+        session, frame = job.session, job.frame
+        if not job.first or frame.words.vocabulary is None:
+            return None
+        begins = session.window_generation != frame.generation
+        window = self.open_window() if begins else session.window
+        return ScoreStep(window, frame.timestamp_ms, frame.words.vocabulary)
 
     async def _score(self, jobs: Sequence[Job]) -> None:
         views = [job.view for job in jobs if job.view is not None]
@@ -336,11 +361,7 @@ class Engine:
         batch = await self.worker.score(views, [each for each in words if each is not None])
         scored_s = time.monotonic()
         for job, scores in zip(jobs, batch.scores, strict=True):
-            job.scored_s, job.score_ms = scored_s, batch.score_ms
-            if isinstance(scores, Failure):
-                job.fail(scores.code, scores.message)
-            else:
-                job.scores = scores
+            job.take_scores(scores, scored_s, batch.score_ms)
 
     def _answer(self, job: Job) -> None:
         """Send a frame's one answer; a session that fails to take it harms no other."""

@@ -21,6 +21,7 @@ from ovoad_server.engine.interface import (
     Frame,
     ScoredBatch,
     Scores,
+    ScoreStep,
     Vocabulary,
     WindowView,
     WordsRequest,
@@ -55,8 +56,13 @@ class Inference:
         """Let the decoding threads go."""
         self._decoders.shutdown(wait=False, cancel_futures=True)
 
-    def encode(self, images: Sequence[bytes]) -> EncodedBatch:
-        """Decode B images side by side and encode the good ones in one batch."""
+    def encode(
+        self, images: Sequence[bytes], steps: Sequence[ScoreStep | None] = ()
+    ) -> EncodedBatch:
+        """Decode B images side by side, encode the good ones in one batch, score those with a step.
+
+        A frame whose window holds all frames before it is scored here, without another call.
+        """
         alone = len(images) == 1  # needs no thread beside this one
         decoded = list((map if alone else self._decoders.map)(self._decode, images))
         started_s = time.monotonic()
@@ -64,7 +70,9 @@ class Inference:
         encoded = iter(self._in_pieces(frames, self._encode_frames))
         features = [frame if isinstance(frame, Failure) else next(encoded) for frame, _ in decoded]
         encode_ms = (time.monotonic() - started_s) * 1000
-        return EncodedBatch(features, [ms for _, ms in decoded], encode_ms, self._limit)
+        scores, score_ms = self._score_steps(steps or [None] * len(images), features)
+        decode_ms = [ms for _, ms in decoded]
+        return EncodedBatch(features, decode_ms, encode_ms, scores, score_ms, self._limit)
 
     def score(self, views: Sequence[WindowView], vocabularies: Sequence[Vocabulary]) -> ScoredBatch:
         """Score B windows against their words."""
@@ -142,6 +150,27 @@ class Inference:
         if not np.isfinite(features).all():
             raise ValueError("the encoder gave numbers that are not finite")
         return list(features)
+
+    def _score_steps(
+        self, steps: Sequence[ScoreStep | None], features: Sequence[Float32Array | Failure]
+    ) -> tuple[list[Scores | Failure | None], float]:
+        """Score the frames that have a step and a feature; tell the milliseconds."""
+        scores: list[Scores | Failure | None] = [None] * len(steps)
+        rows, views, words = [], [], []
+        for row, (step, feature) in enumerate(zip(steps, features, strict=True)):
+            if step is None or isinstance(feature, Failure):
+                continue
+            try:
+                views.append(step.window.view_after(step.timestamp_ms, feature))
+            except Exception as error:  # a fault in one window is that frame's answer, no more
+                scores[row] = _failure("window", error)
+                continue
+            rows.append(row)
+            words.append(step.vocabulary)
+        batch = self.score(views, words)
+        for row, score in zip(rows, batch.scores, strict=True):
+            scores[row] = score
+        return scores, batch.score_ms
 
     def _score_pairs(self, pairs: Sequence[tuple[WindowView, Vocabulary]]) -> Sequence[Scores]:
         scores = self._detector.score([view for view, _ in pairs], [words for _, words in pairs])

@@ -56,6 +56,9 @@ class Window(Protocol):
 
     def view(self) -> WindowView: ...
 
+    def view_after(self, timestamp_ms: int, feature: Float32Array) -> WindowView:
+        """Return the view that this window would have after a push; the window stays as it is."""
+
 
 class Scores(Protocol):
     """The answer for one window: probabilities [C] and background sum to 1."""
@@ -177,15 +180,27 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class ScoreStep:
+    """What it takes to score a frame in the call that encodes it: its window as it is before."""
+
+    window: Window
+    timestamp_ms: int
+    vocabulary: Vocabulary
+
+
+@dataclass(frozen=True)
 class EncodedBatch:
     """A feature [F] or a failure for each of B images, and the milliseconds that they took.
 
     limit: the most frames that the device has room for at once, None if all fitted.
+    scores: for each image; None where no step came with it, or the worker leaves it to `score`.
     """
 
     features: Sequence[Float32Array | Failure]
     decode_ms: Sequence[float]
     encode_ms: float
+    scores: Sequence[Scores | Failure | None]
+    score_ms: float = 0.0
     limit: int | None = None
 
 
@@ -207,8 +222,10 @@ class Worker(Protocol):
     Two batches may be encoded at once; scoring and embedding run beside that.
     """
 
-    async def encode(self, images: Sequence[bytes]) -> EncodedBatch:
-        """Decode and encode B images."""
+    async def encode(
+        self, images: Sequence[bytes], steps: Sequence[ScoreStep | None] = ()
+    ) -> EncodedBatch:
+        """Decode and encode B images; score those that come with a step, where that is possible."""
 
     async def score(
         self, views: Sequence[WindowView], vocabularies: Sequence[Vocabulary]

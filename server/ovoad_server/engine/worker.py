@@ -18,13 +18,14 @@ from ovoad_server.engine.interface import (
     DetectorFacts,
     EncodedBatch,
     ScoredBatch,
+    ScoreStep,
     Vocabulary,
     WindowView,
     WordsRequest,
     WorkerLostError,
 )
 from ovoad_server.engine.worker_life import Life, WorkerStartError
-from ovoad_server.engine.worker_link import Embedded, Ready, Setup
+from ovoad_server.engine.worker_link import Embedded, NumberedStep, Ready, Setup
 
 __all__ = ["WorkerProcess", "WorkerStartError"]
 log = logging.getLogger(__name__)
@@ -182,10 +183,14 @@ class WorkerProcess:
 
     # ---- calls ----------------------------------------------------------------------------------
 
-    async def encode(self, images: Sequence[bytes]) -> EncodedBatch:
-        """Decode and encode B images."""
-        batch: EncodedBatch = await self._alive().call(
-            "encode", list(images), timeout_s=self._timeout_s
+    async def encode(
+        self, images: Sequence[bytes], steps: Sequence[ScoreStep | None] = ()
+    ) -> EncodedBatch:
+        """Decode and encode B images, score those with a step whose words the process has."""
+        life = self._alive()
+        numbered = [None if step is None else _by_number(step) for step in steps]
+        batch: EncodedBatch = await life.call(
+            "encode", list(images), numbered, timeout_s=self._timeout_s
         )
         return batch
 
@@ -263,3 +268,9 @@ class WorkerProcess:
             numbers = self._unused.copy()
             del self._unused[: len(numbers)]
             await life.drop(numbers)
+
+
+def _by_number(step: ScoreStep) -> NumberedStep:
+    words = step.vocabulary
+    assert isinstance(words, Words), "embed() gave other words"
+    return NumberedStep(step.window, step.timestamp_ms, words.number)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from ovoad_server.engine.interface import DetectorFacts
+from ovoad_server.engine.interface import DetectorFacts, Window
 
 LENGTH: Final = struct.Struct("<Q")
 Method = Literal["encode", "score", "probe", "beat", "embed", "drop"]
@@ -61,6 +61,15 @@ class Result:
     number: int
     value: Any = None
     fault: str | None = None
+
+
+@dataclass(frozen=True)
+class NumberedStep:
+    """A ScoreStep on its way to the process that holds its words under this number."""
+
+    window: Window
+    timestamp_ms: int
+    words: int
 
 
 @dataclass(frozen=True)

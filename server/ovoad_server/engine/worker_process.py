@@ -24,9 +24,11 @@ import cv2
 from ovoad_server.engine.inference import Inference
 from ovoad_server.engine.interface import (
     Detector,
+    EncodedBatch,
     Failure,
     ScoredBatch,
     Scores,
+    ScoreStep,
     Vocabulary,
     WindowView,
     WordsRequest,
@@ -35,6 +37,7 @@ from ovoad_server.engine.worker_link import (
     Call,
     Embedded,
     Method,
+    NumberedStep,
     Ready,
     Result,
     Setup,
@@ -124,7 +127,7 @@ class _Desk:
             case "score":
                 self._scoring.submit(self._answer, call, self._score)
             case "encode":
-                self._encoding.submit(self._answer, call, self._inference.encode)
+                self._encoding.submit(self._answer, call, self._encode)
             case "probe":
                 self._encoding.submit(self._answer, call, self._inference.probe)
             case "beat":
@@ -139,6 +142,16 @@ class _Desk:
             data = pack(Result(call.number, fault=type(error).__name__))
         with self._sending:
             self._end.sendall(data)
+
+    def _encode(self, images: list[bytes], steps: list[NumberedStep | None]) -> EncodedBatch:
+        """Encode images, score those whose words are known: others come back by `score`."""
+        return self._inference.encode(images, [self._with_words(step) for step in steps])
+
+    def _with_words(self, step: NumberedStep | None) -> ScoreStep | None:
+        words = None if step is None else self._words.get(step.words)
+        if step is None or words is None:
+            return None
+        return ScoreStep(step.window, step.timestamp_ms, words)
 
     def _embed(self, number: int, words: WordsRequest) -> Embedded:
         vocabulary = self._inference.embed(words)

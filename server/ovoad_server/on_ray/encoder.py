@@ -21,6 +21,7 @@ from ovoad_server.engine.interface import (
     Detector,
     EncodedBatch,
     ScoredBatch,
+    ScoreStep,
     Vocabulary,
     WindowView,
     WordsRequest,
@@ -33,6 +34,7 @@ from ovoad_server.on_ray.merging import Merger
 from ovoad_server.on_ray.messages import (
     AnotherModelError,
     EmbeddedWords,
+    KeyedStep,
     ScoreRequest,
     UnknownWords,
     pack,
@@ -43,6 +45,7 @@ from ovoad_server.settings import Settings
 
 log = logging.getLogger(__name__)
 WORDS_BYTES: Final = 256 * 2**20
+Item = tuple[bytes, ScoreStep | None]
 Pair = tuple[WindowView, Vocabulary]
 
 
@@ -67,8 +70,8 @@ class EncoderReplica:
         self._ready = Ready(facts, self._inference.probe(), self._inference.measure())
         self._embedding = ThreadPoolExecutor(1, "ovoad-text")
         self._words = WordsCache(WORDS_BYTES)
-        self._encoding = Merger[bytes, EncodedBatch](
-            self._inference.encode,
+        self._encoding = Merger[Item, EncodedBatch](
+            self._encode_items,
             _part_of_encoded,
             most=settings.max_batch,
             lanes=max(1, facts.lanes),
@@ -97,10 +100,14 @@ class EncoderReplica:
         """Answer in turn, as a sign of life; raises AnotherModelError."""
         self._check_model(fingerprint)
 
-    async def encode(self, fingerprint: str, images: list[bytes]) -> bytes:
-        """Decode and encode B images: a packed EncodedBatch."""
+    async def encode(self, fingerprint: str, images: list[bytes], packed_steps: bytes) -> bytes:
+        """Decode and encode B images, score those whose words are at hand: a packed EncodedBatch.
+
+        packed_steps: B times a KeyedStep or None.
+        """
         self._check_model(fingerprint)
-        return pack(await self._encoding.do(images))
+        steps = [self._with_words(step) for step in unpack(packed_steps)]
+        return pack(await self._encoding.do(list(zip(images, steps, strict=True))))
 
     async def score(self, packed_request: bytes) -> bytes:
         """Score B windows: a packed ScoredBatch, or UnknownWords where some are not at hand."""
@@ -136,6 +143,12 @@ class EncoderReplica:
         if fingerprint != own:
             raise AnotherModelError(f"found a request for model {fingerprint}, expected {own}")
 
+    def _with_words(self, step: KeyedStep | None) -> ScoreStep | None:
+        words = None if step is None else self._words.get(step.words)
+        if step is None or words is None:
+            return None
+        return ScoreStep(step.window, step.timestamp_ms, words)
+
     def _find_words(self, key: str, request: ScoreRequest) -> Vocabulary | None:
         """Return words from the cache, or from the request; None where neither has them."""
         found = self._words.get(key)
@@ -160,12 +173,20 @@ class EncoderReplica:
         )
         return made, vocabulary
 
+    def _encode_items(self, items: Sequence[Item]) -> EncodedBatch:
+        return self._inference.encode([image for image, _ in items], [step for _, step in items])
+
     def _score_pairs(self, pairs: Sequence[Pair]) -> ScoredBatch:
         return self._inference.score([view for view, _ in pairs], [words for _, words in pairs])
 
 
 def _part_of_encoded(batch: EncodedBatch, rows: slice) -> EncodedBatch:
-    return replace(batch, features=batch.features[rows], decode_ms=batch.decode_ms[rows])
+    return replace(
+        batch,
+        features=batch.features[rows],
+        decode_ms=batch.decode_ms[rows],
+        scores=batch.scores[rows],
+    )
 
 
 def _part_of_scored(batch: ScoredBatch, rows: slice) -> ScoredBatch:

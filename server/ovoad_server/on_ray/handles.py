@@ -12,6 +12,7 @@ from ovoad_server.engine.worker_link import Ready
 from ovoad_server.on_ray.messages import (
     AnotherModelError,
     EmbeddedWords,
+    KeyedStep,
     ScoreRequest,
     UnknownWords,
     pack,
@@ -35,9 +36,13 @@ class EncoderHandle:
         """Return once a replica has answered."""
         await self._call("beat", fingerprint)
 
-    async def encode(self, fingerprint: str, images: Sequence[bytes]) -> EncodedBatch:
-        """Decode and encode images."""
-        batch: EncodedBatch = unpack(await self._call("encode", fingerprint, list(images)))
+    async def encode(
+        self, fingerprint: str, images: Sequence[bytes], steps: Sequence[KeyedStep | None]
+    ) -> EncodedBatch:
+        """Decode and encode images, score those with a step whose words the replica has."""
+        batch: EncodedBatch = unpack(
+            await self._call("encode", fingerprint, list(images), pack(list(steps)))
+        )
         return batch
 
     async def score(self, request: ScoreRequest) -> ScoredBatch | UnknownWords:

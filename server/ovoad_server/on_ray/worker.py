@@ -18,6 +18,7 @@ from ovoad_server.engine.interface import (
     Failure,
     ScoredBatch,
     Scores,
+    ScoreStep,
     Vocabulary,
     WindowView,
     WordsRequest,
@@ -25,7 +26,7 @@ from ovoad_server.engine.interface import (
 )
 from ovoad_server.engine.worker import PROMPT_TIMEOUT_S
 from ovoad_server.engine.worker_link import Ready
-from ovoad_server.on_ray.messages import EmbeddedWords, ScoreRequest, UnknownWords
+from ovoad_server.on_ray.messages import EmbeddedWords, KeyedStep, ScoreRequest, UnknownWords
 
 log = logging.getLogger(__name__)
 PART_FRAMES: Final = 4  # of a batch; below, the calls cost more than the replicas gain
@@ -49,8 +50,10 @@ class Encoders(Protocol):
     async def beat(self, fingerprint: str) -> None:
         """Return once a replica has answered."""
 
-    async def encode(self, fingerprint: str, images: Sequence[bytes]) -> EncodedBatch:
-        """Decode and encode images."""
+    async def encode(
+        self, fingerprint: str, images: Sequence[bytes], steps: Sequence[KeyedStep | None]
+    ) -> EncodedBatch:
+        """Decode and encode images, score those with a step whose words the replica has."""
 
     async def score(self, request: ScoreRequest) -> ScoredBatch | UnknownWords:
         """Score windows."""
@@ -148,16 +151,28 @@ class RemoteWorker:
 
     # ---- calls ----------------------------------------------------------------------------------
 
-    async def encode(self, images: Sequence[bytes]) -> EncodedBatch:
-        """Decode and encode B images, in parts."""
+    async def encode(
+        self, images: Sequence[bytes], steps: Sequence[ScoreStep | None] = ()
+    ) -> EncodedBatch:
+        """Decode and encode B images, in parts; score those whose words the replica has."""
+        keyed = [None if step is None else _by_key(step) for step in steps or [None] * len(images)]
         parts = await _all_of(
-            self._ask(self._encoders.encode(self._facts.fingerprint, part), self._timeout_s)
-            for part in _parts(images)
+            self._ask(
+                self._encoders.encode(
+                    self._facts.fingerprint,
+                    [image for image, _ in part],
+                    [step for _, step in part],
+                ),
+                self._timeout_s,
+            )
+            for part in _parts(list(zip(images, keyed, strict=True)))
         )
         return EncodedBatch(
             [feature for part in parts for feature in part.features],
             [ms for part in parts for ms in part.decode_ms],
             max((part.encode_ms for part in parts), default=0.0),
+            [scores for part in parts for scores in part.scores],
+            max((part.score_ms for part in parts), default=0.0),
         )  # no limit: what finds no memory at a replica, it cuts by itself
 
     async def score(
@@ -225,6 +240,12 @@ class RemoteWorker:
         self._up = False
         self._on_loss(reason)
         return WorkerLostError(f"the encoder replica {reason}")
+
+
+def _by_key(step: ScoreStep) -> KeyedStep:
+    words = step.vocabulary
+    assert isinstance(words, RemoteWords), "embed() gave other words"
+    return KeyedStep(step.window, step.timestamp_ms, words.embedded.key)
 
 
 def _parts(items: Sequence[Item]) -> list[Sequence[Item]]:
