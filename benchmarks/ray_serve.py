@@ -100,8 +100,9 @@ async def _run(arguments: argparse.Namespace) -> tuple[dict[str, Any], bool]:
 
 
 def _service(jpegs: Sequence[bytes]) -> dict[str, Any]:
-    frame, window = sum(map(len, jpegs)) // len(jpegs), view_bytes()
-    payloads = {"nothing": 0, "a frame": frame, "4 frames": 4 * frame, "4 windows": 4 * window}
+    window = view_bytes()
+    call = sum(map(len, jpegs)) // len(jpegs) + window
+    payloads = {"nothing": 0, "a frame and its window": call, "4 frames and windows": 4 * call}
     return {
         "calls": [asdict(call) for call in call_costs(payloads)],
         "view_bytes": window,

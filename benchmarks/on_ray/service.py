@@ -36,16 +36,16 @@ class CallCost:
 
 
 def view_bytes() -> int:
-    """Return the size of one window as it goes to an encoder replica to be scored."""
+    """Return the size of one window as it goes to an encoder replica with its frame."""
     import numpy as np
 
     from ovoad_model.window import Window
-    from ovoad_server.on_ray.messages import ScoreRequest, pack
+    from ovoad_server.on_ray.messages import KeyedStep, pack
 
     width = 384
     window = Window(width)
     window.push(0, np.ones(width, np.float32))
-    return len(pack(ScoreRequest("f", [window.view()], ["k"])))
+    return len(pack([KeyedStep(window, 250, "k")]))
 
 
 @contextlib.contextmanager

@@ -2,8 +2,8 @@
 
 Each camera sends a frame every 250 ms to its ingress replica, whose event loop does one thing at
 a time; it gives the frame to the encoder replica with the shorter queue of two drawn at random, as
-Ray Serve does. An encoder replica takes what waits, up to 16 frames, as its next batch. The
-answer passes the ingress replica's loop again, with the call that scores it in between.
+Ray Serve does. An encoder replica takes what waits, up to 16 frames, as its next batch, which it
+encodes and scores. The answer passes the ingress replica's loop again.
 """
 
 import heapq
@@ -29,7 +29,7 @@ class Costs:
     ingress_ms: float
     call_ms: float
     frame_bytes: float  # as the camera sends it
-    view_bytes: float  # of its window, to be scored
+    view_bytes: float  # of its window, which goes along
     answer_bytes: float
     controller_cores: float  # of Serve's controller without replicas
     controller_cores_a_replica: float
@@ -145,8 +145,8 @@ class Simulation:
         self._result.batches += 1
         self._result.encoded += len(batch)
         self._push(now_ms + took_ms, "encoded", (0.0, 0), encoder)
-        for frame in batch:  # the call back, and the one that scores
-            self._push(now_ms + took_ms + 1.5 * self._costs.call_ms, "back", frame, 0)
+        for frame in batch:
+            self._push(now_ms + took_ms + self._costs.call_ms / 2, "back", frame, 0)
 
     def _count(self, now_ms: float, frame: tuple[float, int]) -> None:
         if now_ms > self._until_ms / 5:

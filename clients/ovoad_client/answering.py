@@ -1,12 +1,10 @@
 """Send the frames of a source and yield the server's messages. Knows no connection."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ovoad_client.errors import ClientError
 from ovoad_client.frame_reading import ThreadedIterator
 from ovoad_client.notices import FramesLost, StreamMessage
 from ovoad_client.protocol import Error, FrameDropped, Prediction
@@ -46,11 +44,10 @@ async def answers(stream: Stream, frames: Iterable[TimedFrame]) -> AsyncIterator
                 under_way.settle(answered_seqs(message))
                 yield message
     finally:
-        for task in (sending, reading):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, ClientError):
-                    await task
+        tasks = [sending] if reading is None else [sending, reading]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)  # what sending raised is raised above
 
 
 def answered_seqs(message: StreamMessage) -> tuple[int, ...]:

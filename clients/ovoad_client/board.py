@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from ovoad_client.counts import counted
 from ovoad_client.notices import FramesLost, Reconnected, Reconnecting, StreamMessage
 from ovoad_client.protocol import (
     DropReason,
@@ -185,9 +186,9 @@ def describe_window(window: WindowState | None) -> str:
     """Return e.g. "12 frames over 3.0 s, 2 gaps, warming up"."""
     if window is None:
         return "no frame yet"
-    text = f"{_count(window.frames, 'frame')} over {window.span_ms / 1000:.1f} s"
+    text = f"{counted(window.frames, 'frame')} over {window.span_ms / 1000:.1f} s"
     if window.gaps:
-        text += f", {_count(window.gaps, 'gap')}"
+        text += f", {counted(window.gaps, 'gap')}"
     return text + (", warming up" if window.warming_up else "")
 
 
@@ -209,13 +210,13 @@ def describe_notice(notice: Reconnecting | Reconnected | FramesLost) -> str:
             wait = f"attempt {notice.attempt} in {notice.wait_s:.1f} s"
             return f"no connection yet, {wait} ({notice.why})"
         case Reconnected(resumed=True):
-            return f"resumed, {_count(len(notice.sent_again), 'frame')} sent again"
+            return f"resumed, {counted(len(notice.sent_again), 'frame')} sent again"
         case Reconnected():
-            again = f"; {_count(len(notice.sent_again), 'frame')} sent again"
+            again = f"; {counted(len(notice.sent_again), 'frame')} sent again"
             text = "fresh session, the window warms up again"
             return text + (again if notice.sent_again else "")
         case FramesLost():
-            return f"{_count(len(notice.seqs), 'frame')} lost: {_ranges(notice.seqs)}"
+            return f"{counted(len(notice.seqs), 'frame')} lost: {_ranges(notice.seqs)}"
 
 
 def _ranges(seqs: Sequence[int]) -> str:
@@ -227,10 +228,6 @@ def _ranges(seqs: Sequence[int]) -> str:
         else:
             runs.append((seq, seq))
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _block(value: float | None) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TextIO
 
+from ovoad_client.counts import counted
+
 EVERY_S: Final = 0.2
 EVERY_LINE_S: Final = 2.0  # where lines cannot be written over
 
@@ -62,7 +64,8 @@ class Summary:
         likeliest = sorted(self.best.items(), key=lambda item: -item[1])[:4]
         peaks = " · ".join(f"{label} {probability:.2f}" for label, probability in likeliest)
         lines = [
-            f"{self.name}: {self.predicted} frames scored, {len(self.events)} events; "
+            f"{self.name}: {counted(self.predicted, 'frame')} scored, "
+            f"{counted(len(self.events), 'event')}; "
             f"highest: {peaks or 'none'}"
         ]
         if events:

@@ -92,3 +92,8 @@ def describe_drops(dropped: Counter[DropReason]) -> str:
     """Return "busy 3, rate 1", or "none"."""
     named = [f"{reason} {count}" for reason, count in sorted(dropped.items()) if count]
     return ", ".join(named) or "none"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return e.g. "1 frame", "2 frames"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -75,9 +75,12 @@ async function askForCamera(deviceId) {
   }
 }
 
-/** @returns {Promise<{id: string, name: string}[]>} */
+/**
+ * The cameras there are; none where the browser does not tell, which is no reason to stop one.
+ * @returns {Promise<{id: string, name: string}[]>}
+ */
 export async function listCameras() {
-  const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
+  const devices = (await navigator.mediaDevices?.enumerateDevices().catch(() => [])) ?? [];
   const cameras = devices.filter((device) => device.kind === "videoinput" && device.deviceId);
   return cameras.map((device, index) => ({
     id: device.deviceId,

@@ -46,6 +46,7 @@ class DetectorFacts:
     background: tuple[str, ...]
     feature_width: int
     lanes: int  # frames that may be encoded side by side, each in a call of its own
+    least_side: int  # pixels that a frame's shorter side needs: of the encoder's input
     fps: float = FPS
     past: int = PAST
     neighbours: int = NEIGHBOURS
@@ -162,12 +163,8 @@ class Detector:
             background=self.background,
             feature_width=encoder.feature_width,
             lanes=encoder.lanes,
+            least_side=encoder.input_size,
         )
-
-    @property
-    def least_side(self) -> int:
-        """Pixels that a frame's shorter side needs: those of the encoder's input."""
-        return self.encoder.input_size
 
     @property
     def text_counts(self) -> tuple[int, int]:

@@ -136,7 +136,7 @@ def test_events_are_shown(clip: Path, capsys: pytest.CaptureFixture[str]) -> Non
     with ScriptedServer(answer(*WHOLE)) as server:
         assert main([str(clip), "--labels", "a", "--url", server.address]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "a.mp4: 1 frames scored, 1 events; highest: a 0.75",
+        "a.mp4: 1 frame scored, 1 event; highest: a 0.75",
         "      0.00 s to     1.50 s  a",
         "  note: short",
     ]

@@ -135,6 +135,7 @@ def is_running(process_id: int) -> bool:
     return state != "Z"
 
 
+@pytest.mark.long
 def test_killed_run_goes_on_and_every_video_has_one_row(
     videos: Path, home: Path, tmp_path: Path
 ) -> None:

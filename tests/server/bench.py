@@ -1,13 +1,15 @@
 """Parts of the engine's tests: an engine with its sessions, without a socket."""
 
+import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ovoad_model.detector import Detector
 from ovoad_server.engine.batches import BatchRecord
 from ovoad_server.engine.engine import Engine
 from ovoad_server.engine.events import EventRule
+from ovoad_server.engine.interface import EncodedBatch, ScoreStep
 from ovoad_server.engine.replies import Dropped, Failed, Reply, Scored
 from ovoad_server.engine.session import Policy, Session, Words
 
@@ -92,6 +94,25 @@ class Bench:
         self.engine.add(session)
         desk = Desk(self.engine, session, replies)
         return desk
+
+
+class ScriptedWorker(LocalWorker):
+    """Encodes a call only when its script says so: a future for each call, its result an error."""
+
+    def __init__(self, detector: Detector, calls: int) -> None:
+        super().__init__(detector, lanes=4)
+        self.turns = [asyncio.get_running_loop().create_future() for _ in range(calls)]
+        self.asked: list[int] = []
+
+    async def encode(
+        self, images: Sequence[bytes], steps: Sequence[ScoreStep | None] = ()
+    ) -> EncodedBatch:
+        call = len(self.asked)
+        self.asked.append(len(images))
+        error: Exception | None = await self.turns[call]
+        if error is not None:
+            raise error
+        return await super().encode(images, steps)
 
 
 async def hold(encoder: ColourEncoder, desk: Desk, seq: int) -> None:

@@ -102,3 +102,17 @@ def test_estimates_stay_sane_over_a_long_time() -> None:
         assert 0 <= model.batch_ms(1) < 1000
     model = learned(2, 3, [1, 2, 4, 8, 16] * 4000)
     assert model.batch_ms(16) == pytest.approx(50, rel=0.05)
+
+
+@pytest.mark.parametrize("lanes", [2, 4, 8])
+@pytest.mark.parametrize("together", [True, False])
+def test_frames_side_by_side_are_not_taken_for_faster_than_they_are(
+    lanes: int, together: bool
+) -> None:
+    """Frames of 30 ms, `lanes` at once; those that begin together are seen to end together."""
+    model = CostModel.from_trial([(1, 30.0), (4, 30.0 * 4 / lanes)])
+    for _ in range(200):
+        for lane in range(lanes):
+            last_ms = 30.0 if lane == 0 else 0.0
+            model.learn(1, last_ms if together else 30.0 / lanes, among=lanes)
+    assert 0.6 * lanes / 0.030 <= model.frames_per_s(1) <= 1.1 * lanes / 0.030

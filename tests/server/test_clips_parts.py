@@ -23,6 +23,7 @@ from ovoad_server.clips.containers import container_of
 from ovoad_server.clips.decoder import Decoded, Decoder, Position, Record
 from ovoad_server.clips.decoder_link import Ended, Opened, Task
 from ovoad_server.clips.refusals import ClipRefusedError
+from ovoad_server.clips.sampling import shrink
 from ovoad_server.clips.spool import Spool, open_file
 from ovoad_server.clips.upload import Form
 from ovoad_server.engine.images import ImageError, decode_image
@@ -37,6 +38,7 @@ LIMITS = Task(
     fps=4.0,
     threads=1,
     max_pixels=10**6,
+    least_side=0,
     max_frames=10**6,
     max_duration_s=100.0,
 )
@@ -255,3 +257,26 @@ async def test_decoder_that_works_long_shows_that_it_gets_on(
     assert len([each for each in records if isinstance(each, Decoded)]) == 3
     positions = [each.timestamp_ms for each in records if isinstance(each, Position)]
     assert positions == sorted(positions)
+
+
+@pytest.mark.parametrize(
+    ("size", "least_side", "expected"),
+    [
+        ((480, 640), 260, (480, 640)),
+        ((520, 640), 260, (260, 320)),
+        ((1080, 1920), 260, (270, 480)),
+        ((1079, 1919), 260, (270, 480)),
+        ((2160, 3840), 260, (270, 480)),
+        ((2160, 3840), 0, (2160, 3840)),
+        ((3840, 2160), 224, (480, 270)),
+    ],
+)
+def test_large_pictures_shrink_to_what_the_encoder_needs(
+    size: tuple[int, int], least_side: int, expected: tuple[int, int]
+) -> None:
+    pixels = np.zeros((*size, 3), np.uint8)
+    pixels[:, size[1] // 2 :] = (200, 100, 50)
+    shrunk = shrink(pixels, least_side=least_side)
+    assert shrunk.shape == (*expected, 3)
+    assert np.allclose(shrunk.mean(axis=(0, 1)), pixels.mean(axis=(0, 1)), atol=0.5)
+    assert shrunk.flags.c_contiguous

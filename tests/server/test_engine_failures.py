@@ -5,9 +5,10 @@ import pytest
 from ovoad_model.detector import Detector
 from ovoad_server.engine.batches import BatchRecord
 from ovoad_server.engine.images import decode_image
+from ovoad_server.engine.interface import WorkerLostError
 from ovoad_server.engine.replies import Failed, Scored
 
-from .bench import Bench, hold
+from .bench import Bench, ScriptedWorker, hold
 from .harness import ColourEncoder, running, until
 
 
@@ -148,3 +149,26 @@ async def test_call_that_fails_unforeseen_is_answered_and_the_engine_goes_on(
     ]
     assert [reply.seq for reply in desk.scored()] == scored
     assert desk.session.counts.unanswered == 0
+
+
+async def test_frame_that_fails_unforeseen_when_tried_again_fails_alone(bench: Bench) -> None:
+    scripted = ScriptedWorker(bench.detector, calls=4)
+    bench.engine.worker = scripted
+    async with running(bench.engine):
+        first, good, bad = (bench.open(name) for name in ("first", "good", "bad"))
+        first.submit(0)
+        await until(lambda: scripted.asked == [1])
+        good.submit(0)
+        bad.submit(0)
+        scripted.turns[0].set_result(None)
+        await until(lambda: scripted.asked == [1, 2])
+        scripted.turns[1].set_result(WorkerLostError("the worker died"))
+        scripted.turns[2].set_result(None)
+        scripted.turns[3].set_result(RuntimeError("nobody foresaw this"))
+        await bad.answers(1)
+        await good.answers(1)
+    assert scripted.asked == [1, 2, 1, 1]
+    assert [reply.seq for reply in good.scored()] == [0]
+    assert bad.replies == [Failed(0, "internal", "the engine failed")]
+    assert good.session.counts.unanswered == bad.session.counts.unanswered == 0
+    scripted.close()

@@ -8,9 +8,11 @@ import pytest
 from ovoad_model.arrays import Float32Array, Frame
 from ovoad_model.detector import Detector
 from ovoad_model.scorers import frame_scorer
-from ovoad_server.engine.replies import Scored
+from ovoad_server.engine.batches import Batch
+from ovoad_server.engine.capacity import CostModel
+from ovoad_server.engine.replies import Failed, Scored
 
-from .bench import Bench
+from .bench import Bench, ScriptedWorker
 from .harness import ColourEncoder, running, until
 
 
@@ -55,7 +57,6 @@ async def test_second_frame_leaves_while_the_first_is_encoded(
         for desk in desks:
             await desk.answers(1)
     assert sum(encoder.begun) == 4
-    assert [name for name, _ in lanes.order[:2]] == ["a", "b"]
 
 
 async def test_lanes_have_one_batch_each_to_go_on_with(
@@ -86,13 +87,62 @@ async def test_no_more_than_one_largest_batch_is_under_way(
         encoder.hold.clear()
         clip.submit(*range(30))
         await until(lambda: lanes.engine.waiting == 30 - lanes.engine.largest_batch)
+        await until(lambda: encoder.begun == [2, 2])
         camera.submit(0)
         encoder.hold.set()
         await camera.answers(1)
         await clip.answers(30)
     before = lanes.order.index(("camera", 0))
     assert before <= lanes.engine.largest_batch + 1, "the clip's next frame, then the camera's"
-    assert max(encoder.begun) > 1, "many frames leave in batches"
+
+
+async def test_scheduler_sleeps_while_all_lanes_are_taken(
+    lanes: Bench, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    look = lanes.engine._room
+
+    def count(encoding: Sequence[Batch]) -> int:
+        looks.append(len(encoding))
+        return look(encoding)
+
+    monkeypatch.setattr(lanes.engine, "_room", count)
+    lanes.engine.cost = CostModel.from_trial([(1, 1.0)] * 20)  # batches are expected to end soon
+    async with running(lanes.engine):
+        encoder.hold.clear()
+        desks = [lanes.open(str(number)) for number in range(4)]
+        for desk in desks:
+            desk.submit(*range(20))
+        await until(lambda: len(encoder.begun) == 2)
+        await asyncio.sleep(0.1)
+        assert len(looks) < 20
+        encoder.hold.set()
+        for desk in desks:
+            await desk.answers(20)
+
+
+async def test_frames_enter_the_window_in_order_though_a_batch_between_them_fails(
+    lanes: Bench,
+) -> None:
+    scripted = ScriptedWorker(lanes.detector, calls=3)
+    lanes.engine.worker = scripted
+    async with running(lanes.engine):
+        first, other = lanes.open("first"), lanes.open("other")
+        first.submit(0)
+        await until(lambda: scripted.asked == [1])
+        other.submit(0)
+        await until(lambda: scripted.asked == [1, 1])
+        first.submit(1, colour="blue")
+        await until(lambda: scripted.asked == [1, 1, 1])
+        scripted.turns[1].set_result(RuntimeError("nobody foresaw this"))
+        scripted.turns[2].set_result(None)
+        await other.answers(1)
+        assert first.replies == []
+        scripted.turns[0].set_result(None)
+        await first.answers(2)
+    assert [(reply.seq, reply.window.frames) for reply in first.scored()] == [(0, 1), (1, 2)]
+    assert other.replies == [Failed(0, "internal", "the engine failed")]
+    scripted.close()
 
 
 async def test_frames_of_one_session_keep_their_order(

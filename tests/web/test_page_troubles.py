@@ -61,6 +61,20 @@ def test_camera_whose_picture_does_not_start_is_off_again(page: Page, server: Pa
     assert page.console() == []
 
 
+def test_cameras_that_cannot_be_listed_stop_no_camera(page: Page, server: PageServer) -> None:
+    page.open(server.url)
+    page.run(
+        """navigator.mediaDevices.enumerateDevices = async () => {
+            throw new DOMException("not now", "AbortError");
+        };"""
+    )
+    page.press("#start-camera")
+    wait_until(lambda: page.bars())
+    page.wait_for_state("live")
+    page.press("#stop")
+    page.wait_for_state("ready")
+
+
 def test_page_without_storage_takes_the_key_and_connects(
     page_without_storage: Page, server_with_key: PageServer
 ) -> None:

@@ -25,6 +25,7 @@ class Task:
     fps: float
     threads: int
     max_pixels: int
+    least_side: int  # that a frame's shorter side keeps where it comes smaller; 0: it comes whole
     max_frames: int
     max_duration_s: float
     output: int = -1  # the pipe's; whoever starts the process sets this and the next

@@ -35,7 +35,7 @@ from ovoad_server.clips.decoder_link import (
     Task,
     pack_json,
 )
-from ovoad_server.clips.sampling import frame_duration_ms, sample_frames
+from ovoad_server.clips.sampling import frame_duration_ms, sample_frames, shrink
 
 MEMORY_BYTES: Final = 6 * 2**30  # of addresses; the largest pictures take a third of it
 NICENESS: Final = 10
@@ -130,9 +130,10 @@ class _Desk:
             if first:  # so that what has no frame at all is refused with a status of its own
                 self.send(pack_json(OPENED, opened))
                 first = False
-            size = sample.pixels.nbytes
-            self.send(HEADER.pack(FRAME, size, sample.timestamp_ms, height, width))
-            self.send(sample.pixels.reshape(-1).data)
+            pixels = shrink(sample.pixels, least_side=task.least_side)
+            height, width, _ = pixels.shape
+            self.send(HEADER.pack(FRAME, pixels.nbytes, sample.timestamp_ms, height, width))
+            self.send(pixels.reshape(-1).data)
         if first:
             raise _RefusedError(
                 415,

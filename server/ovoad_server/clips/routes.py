@@ -168,6 +168,7 @@ class Clips:
             fps=fps,
             threads=settings.decode_threads,
             max_pixels=settings.max_pixels,
+            least_side=self._hub.facts.least_side,
             max_frames=settings.max_clip_frames,
             max_duration_s=settings.max_clip_s,
         )

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
+SCALES: Final = (8, 4, 2)
 DEFAULT_FRAME_MS: Final = 40.0  # 25 frames/s, where the file tells none
 
 
@@ -59,6 +60,21 @@ def sample_frames(
         kept = _Kept(time_ms, distance_ms, cell, np.asarray(picture, np.uint8))
     if kept is not None:
         yield Sample(max(last_ms + 1, round(kept.time_ms)), _to_rgb(kept.picture))
+
+
+def shrink(pixels: Pixels, *, least_side: int) -> Pixels:
+    """Return RGB [H, W, 3] at 1/8, 1/4 or 1/2 of its size, or as it is: means of whole pixels.
+
+    The smallest whose shorter side keeps `least_side`, as JPEGs are decoded (engine/images.py): a
+    picture of 25 MB on its way to the worker would hold up all sessions.
+    """
+    height, width, _ = pixels.shape
+    fits = (scale for scale in SCALES if 0 < scale * least_side <= min(height, width))
+    scale = next(fits, 1)
+    if scale == 1:
+        return pixels
+    size = (-(-width // scale), -(-height // scale))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def frame_duration_ms(capture: cv2.VideoCapture) -> float | None:

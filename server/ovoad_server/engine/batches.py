@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ovoad_server.engine.interface import Failure, Float32Array, Scores, WindowView
 from ovoad_server.engine.replies import Failed, Scored, Timing
@@ -78,14 +78,20 @@ class Job:
 
 @dataclass
 class Batch:
-    """Frames under way together; expected_s is when they should be encoded, by what others took."""
+    """Frames under way together.
+
+    expected_s: when they should be encoded, by what others took. among: frames under way when it
+    began, its own included. returned: the worker has answered. encoded: the features are in the
+    sessions' windows. answered: so are the scores at the sessions.
+    """
 
     jobs: list[Job]
     started_s: float
     expected_s: float
-    encoded: asyncio.Event
-    answered: asyncio.Event
-    encoded_s: float = 0.0
+    among: int
+    returned: bool = False
+    encoded: asyncio.Event = field(default_factory=asyncio.Event)
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 def push_feature(job: Job) -> None:
@@ -108,7 +114,7 @@ def fail_all(text: str, jobs: Sequence[Job]) -> None:
     """Log what nobody foresaw; it is the answer of all frames that have no other."""
     log.exception(text, len(jobs))
     for job in jobs:
-        if job.error is None and job.scores is None:
+        if job.error is None and (job.view is None or job.scores is None):
             job.fail("internal", "the engine failed")
 
 

@@ -38,10 +38,16 @@ class CostModel:
         """Whether any batch was seen."""
         return self._weight > 0
 
-    def learn(self, size: int, ms: float) -> None:
-        """Take in one batch of `size` frames that took `ms`."""
+    def learn(self, size: int, ms: float, *, among: int = 0) -> None:
+        """Take in one batch of `size` frames that took `ms`.
+
+        `among`: frames under way side by side when it began, its own included, where they are more.
+        Frames that begin together on several cores end together: the first to end is seen to take
+        the time of all, the others none. So the first may take as long as all of them.
+        """
         if self._weight > 10:
-            ms = min(ms, LONGEST_SURPRISE * max(self.batch_ms(size), 0.1))
+            expected_ms = self.batch_ms(max(size, among))
+            ms = min(ms, LONGEST_SURPRISE * max(expected_ms, 0.1))
         self._weight = MEMORY * self._weight + 1
         self._sizes = MEMORY * self._sizes + size
         self._squares = MEMORY * self._squares + size * size

@@ -4,8 +4,8 @@ Knows sessions and a worker; no transport, no model. The event loop schedules an
 worker computes. While a batch runs, frames gather in the mailboxes: batches grow with load, and an
 idle engine dispatches at once. The next batch leaves a little before a large one is expected to be
 encoded, so that no core of the worker waits for the last frame of a batch. Where the worker encodes
-frames side by side, small batches leave for each of its lanes, and one more for each so that no
-lane is idle for the way to the worker and back.
+frames side by side, in lanes, small batches leave for each lane, and one more for each so that none
+is idle for the way to the worker and back.
 """
 
 import asyncio
@@ -77,7 +77,8 @@ class Engine:
         self._sessions: set[Session] = set()
         self._news = asyncio.Event()  # a frame or its words came, or some batch is encoded
         self._running = False
-        self._under_way: list[Batch] = []  # oldest first; only the last one may wait to be encoded
+        self._under_way: list[Batch] = []  # oldest first
+        self._encoded_s = 0.0  # when the last batch was
         self._one_by_one = asyncio.Lock()  # held while frames of a lost batch are tried again
 
     # ---- what transports call -------------------------------------------------------------------
@@ -149,7 +150,8 @@ class Engine:
                     most = await self._until_next_may_leave()
                     jobs = self._collect(time.monotonic(), most)
                     if jobs:
-                        tasks.create_task(self._process(self._begin(jobs)))
+                        before = self._before(jobs)
+                        tasks.create_task(self._process(self._begin(jobs), before))
                         await asyncio.sleep(0)  # its images leave before anything else is decided
                     else:
                         await self._sleep_until_due()
@@ -184,36 +186,50 @@ class Engine:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._news.wait(), timeout_s)
 
-    def _begin(self, jobs: list[Job]) -> Batch:
-        """Put a batch under way."""
-        now_s, size = time.monotonic(), len(jobs)
-        ahead = {
-            job.session
+    def _before(self, jobs: list[Job]) -> list[Batch]:
+        """Return the batches under way that hold frames of the same sessions.
+
+        Tells each job whether it is the first of its session that is still to be encoded.
+        """
+        sessions = {job.session for job in jobs}
+        before = [
+            batch
             for batch in self._under_way
-            if not batch.encoded.is_set()
-            for job in batch.jobs
+            if not sessions.isdisjoint(job.session for job in batch.jobs)
+        ]
+        ahead = {
+            job.session for batch in before if not batch.encoded.is_set() for job in batch.jobs
         }
         for job in jobs:
             job.first = job.session not in ahead
             ahead.add(job.session)
+        return before
+
+    def _begin(self, jobs: list[Job]) -> Batch:
+        """Put a batch under way."""
+        now_s, size = time.monotonic(), len(jobs)
         tail_ms = self.cost.batch_ms(TAIL_FRAMES) if size >= LARGE_BATCH else 0.0
         expected_s = now_s + max(0.0, self.cost.batch_ms(size) - tail_ms) / 1000
-        batch = Batch(jobs, now_s, expected_s, asyncio.Event(), asyncio.Event())
+        among = size + sum(len(batch.jobs) for batch in self._at_the_worker)
+        batch = Batch(jobs, now_s, expected_s, among)
         self._under_way.append(batch)
         return batch
+
+    @property
+    def _at_the_worker(self) -> list[Batch]:
+        return [batch for batch in self._under_way if not batch.returned]
 
     async def _until_next_may_leave(self) -> int:
         """Wait until the worker has room; return for how many frames."""
         while True:
             async with self._one_by_one:
                 pass
-            encoding = [batch for batch in self._under_way if not batch.encoded.is_set()]
-            room = self._room(encoding)
-            if room:
+            room = self._room(self._at_the_worker)
+            if room > 0:
                 return room
             self._news.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._left_s(encoding)):
+                async with asyncio.timeout(self._left_s(self._at_the_worker)):
                     await self._news.wait()
 
     def _room(self, encoding: Sequence[Batch]) -> int:
@@ -222,54 +238,61 @@ class Engine:
         A worker without lanes gets all that wait, once nothing is encoded or a large batch nearly
         is. One with lanes gets two batches for each, one to encode and one to go on with, which
         share what waits: single frames while few wait. All that is under way together is no more
-        than one largest batch, so that what comes next waits no longer than for that.
+        than one largest batch, or one frame for each of these, so that what comes next waits no
+        longer than for that.
         """
         if self._lanes == 1:
             return self.largest_batch if not encoding or self._left_s(encoding) == 0.0 else 0
-        if len(encoding) == 2 * self._lanes:
+        batches = 2 * self._lanes
+        if len(encoding) >= batches:
             return 0
-        waiting = sum(session.backlog for session in self._ready)
+        now_s = time.monotonic()
+        waiting = sum(session.due(now_s) for session in self._ready)
+        most = max(batches, self.largest_batch)
         under_way = sum(len(batch.jobs) for batch in encoding)
-        most = max(2 * self._lanes, self.largest_batch) - under_way
-        return min(most, max(1, -(-waiting // (2 * self._lanes))))
+        return min(most - under_way, max(1, -(-min(waiting, most) // batches)))
 
     def _left_s(self, encoding: Sequence[Batch]) -> float | None:
         """Return the seconds until a single large batch is nearly encoded, None for others."""
-        if self.cost.known and len(encoding) == 1 and len(encoding[0].jobs) >= LARGE_BATCH:
+        one = len(encoding) == 1 and len(encoding[0].jobs) >= LARGE_BATCH
+        if self._lanes == 1 and one and self.cost.known:
             return max(0.0, encoding[0].expected_s - time.monotonic())
         return None
 
-    async def _process(self, batch: Batch) -> None:
-        """See a batch through; its answers leave after those of the batch before it."""
-        row = self._under_way.index(batch)
-        before = self._under_way[row - 1] if row else None
+    async def _process(self, batch: Batch, before: Sequence[Batch]) -> None:
+        """See a batch through; its answers leave after those of the batches before it."""
         try:
             await self._encode_safely(batch, before)
             await self._score_safely(batch.jobs)
-            if before is not None:
-                await before.answered.wait()
+            for other in before:
+                await other.answered.wait()
             self._answer_all(batch.jobs)
         finally:
             self._under_way.remove(batch)
             batch.answered.set()
 
-    async def _encode_safely(self, batch: Batch, before: Batch | None) -> None:
+    async def _encode_safely(self, batch: Batch, before: Sequence[Batch]) -> None:
         """Encode a batch and put its features into the sessions' windows, in their order."""
         try:
             at_once = await self._each_or_all(batch.jobs, self._encode)
-            if before is not None:
-                await before.encoded.wait()
-            for job in batch.jobs:
-                push_feature(job)
-            batch.encoded_s = time.monotonic()
             if at_once:
-                started_s = max(batch.started_s, before.encoded_s if before else 0.0)
-                self.cost.learn(len(batch.jobs), (batch.encoded_s - started_s) * 1000)
+                self._learn(batch)
         except Exception:
             fail_all("a batch of %d was not encoded", batch.jobs)
         finally:
-            batch.encoded.set()
+            batch.returned = True
             self._news.set()
+        for other in before:
+            await other.encoded.wait()
+        for job in batch.jobs:
+            push_feature(job)
+        batch.encoded.set()
+
+    def _learn(self, batch: Batch) -> None:
+        """Count the time since the worker last answered, or since the batch began."""
+        now_s = time.monotonic()
+        started_s, self._encoded_s = max(batch.started_s, self._encoded_s), now_s
+        self.cost.learn(len(batch.jobs), (now_s - started_s) * 1000, among=batch.among)
 
     async def _score_safely(self, jobs: list[Job]) -> None:
         """Score the frames of a batch that are encoded and were not scored with that."""
@@ -326,6 +349,8 @@ class Engine:
                 for waiting in jobs[index:]:
                     waiting.fail("internal", "the worker was lost and is not back yet")
                 break
+            except Exception:
+                fail_all("a batch of %d was not tried again", [job])
 
     async def _encode(self, jobs: Sequence[Job]) -> None:
         batch: EncodedBatch = await self.worker.encode(

@@ -49,6 +49,7 @@ class Inference:
     def __init__(self, detector: Detector, *, decode_threads: int, max_pixels: int) -> None:
         self._detector = detector
         self._max_pixels = max_pixels
+        self._least_side = detector.facts.least_side
         self._limit: int | None = None
         self._decoders = ThreadPoolExecutor(decode_threads, "ovoad-decode")
 
@@ -121,9 +122,7 @@ class Inference:
         started_s = time.monotonic()
         frame: Frame | Failure
         try:
-            frame = decode_image(
-                image, max_pixels=self._max_pixels, least_side=self._detector.least_side
-            )
+            frame = decode_image(image, max_pixels=self._max_pixels, least_side=self._least_side)
         except ImageError as error:
             frame = Failure(error.code, str(error))
         except Exception as error:  # whatever a decoder raises is that frame's answer, no more

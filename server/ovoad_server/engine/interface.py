@@ -112,6 +112,10 @@ class DetectorFacts(Protocol):
         """How many frames, each in a call of its own, may be encoded side by side at full speed."""
 
     @property
+    def least_side(self) -> int:
+        """Pixels that a frame's shorter side needs; larger ones may be decoded smaller."""
+
+    @property
     def fps(self) -> float:
         """Of the window's grid."""
 
@@ -131,10 +135,6 @@ class Detector(Protocol):
     @property
     def facts(self) -> "DetectorFacts":
         """What it is."""
-
-    @property
-    def least_side(self) -> int:
-        """Pixels that a frame's shorter side needs; larger images may be decoded smaller."""
 
     @property
     def text_counts(self) -> tuple[int, int]:
@@ -219,7 +219,7 @@ class WorkerLostError(Exception):
 class Worker(Protocol):
     """Where the model runs. Every call raises WorkerLostError when the worker is lost meanwhile.
 
-    Two batches may be encoded at once; scoring and embedding run beside that.
+    Several batches may be asked for at once; scoring and embedding run beside that.
     """
 
     async def encode(

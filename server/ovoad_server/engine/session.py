@@ -1,6 +1,6 @@
 """One session: its mailbox, its window, its words and its counts. Knows no other session.
 
-All methods but those of the window run on the event loop; the window belongs to the worker.
+Everything runs on the event loop.
 """
 
 from collections import deque
@@ -79,7 +79,7 @@ class Session:
         self.session_id = session_id
         self.policy = policy
         self.window = window
-        self.window_generation = 0  # of the window's content; the worker's
+        self.window_generation = 0  # of the window's content; the engine's
         self.counts = Counts()
         self.bad_in_a_row = 0
         self._generation = 0  # of the newest reset
@@ -151,6 +151,13 @@ class Session:
         if not self._waiting or self._waiting[0].words.vocabulary is None:
             return None
         return self._not_before_s
+
+    def due(self, now_s: float) -> int:
+        """Return how many frames may be handed out now, one after the other."""
+        due_s = self.due_s()
+        if due_s is None or now_s < due_s:
+            return 0
+        return 1 if self._interval_s else len(self._waiting)
 
     def drop_waiting(self, reason: DropReason) -> None:
         """Answer all waiting frames as dropped."""
