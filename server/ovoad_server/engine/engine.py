@@ -236,21 +236,23 @@ class Engine:
         """Return how many frames may leave now, while these batches are being encoded.
 
         A worker without lanes gets all that wait, once nothing is encoded or a large batch nearly
-        is. One with lanes gets two batches for each, one to encode and one to go on with, which
-        share what waits: single frames while few wait. All that is under way together is no more
-        than one largest batch, or one frame for each of these, so that what comes next waits no
-        longer than for that.
+        is. One with lanes gets two batches for each, one to encode and one to go on with, of even
+        size: single frames while few wait. A free lane takes what there is; a batch to go on with
+        leaves once it is whole. All that is under way together is no more than one largest batch,
+        or one frame for each of these, so that what comes next waits no longer than for that.
         """
         if self._lanes == 1:
             return self.largest_batch if not encoding or self._left_s(encoding) == 0.0 else 0
         batches = 2 * self._lanes
-        if len(encoding) >= batches:
-            return 0
         now_s = time.monotonic()
         waiting = sum(session.due(now_s) for session in self._ready)
-        most = max(batches, self.largest_batch)
         under_way = sum(len(batch.jobs) for batch in encoding)
-        return min(most - under_way, max(1, -(-min(waiting, most) // batches)))
+        most = max(batches, self.largest_batch)
+        size = max(1, -(-min(waiting + under_way, most) // batches))
+        free = len(encoding) < self._lanes
+        if len(encoding) >= batches or (waiting < size and not free):
+            return 0
+        return min(most - under_way, size)
 
     def _left_s(self, encoding: Sequence[Batch]) -> float | None:
         """Return the seconds until a single large batch is nearly encoded, None for others."""
