@@ -61,6 +61,7 @@ export class Capture {
   /** @param {() => number} clockMs */
   async #takeOne(clockMs) {
     const { video } = this;
+    const timer = this.#timer;
     const timestampMs = clockMs();
     if (video.readyState < 2 || !video.videoWidth || timestampMs <= this.#lastMs) return;
     const scale = Math.min(1, SHORTER_SIDE / Math.min(video.videoWidth, video.videoHeight));
@@ -73,7 +74,8 @@ export class Capture {
     const thumb = this.#drawThumb();
     this.#lastMs = timestampMs;
     const blob = await new Promise((done) => this.#canvas.toBlob(done, "image/jpeg", QUALITY));
-    if (blob) this.take({ blob, thumb, timestampMs });
+    const stopped = timer !== this.#timer; // meanwhile: nobody waits for this picture
+    if (blob && !stopped) this.take({ blob, thumb, timestampMs });
   }
 
   #drawThumb() {

@@ -75,6 +75,38 @@ def test_cameras_that_cannot_be_listed_stop_no_camera(page: Page, server: PageSe
     page.wait_for_state("ready")
 
 
+def test_picture_that_is_being_made_when_the_capture_stops_is_not_sent(
+    page: Page, server: PageServer
+) -> None:
+    page.open(server.url)
+    page.press("#start-camera")
+    wait_until(lambda: page.bars())
+    pictures = page.chrome.execute_async_script(
+        """const done = arguments[0];
+        const later = (ms) => new Promise((go) => setTimeout(go, ms));
+        const {toBlob} = HTMLCanvasElement.prototype;
+        let asked = 0;
+        HTMLCanvasElement.prototype.toBlob = function (take, ...how) {
+            asked += 1;
+            toBlob.call(this, async (blob) => { await later(300); take(blob); }, ...how);
+        };
+        import("/capture.js").then(async ({Capture}) => {
+            const taken = [];
+            const capture = new Capture(document.querySelector("video"), () => taken.push(1));
+            capture.start(() => performance.now());
+            await later(200);
+            const while_it_ran = asked;
+            capture.stop();
+            await later(500);
+            HTMLCanvasElement.prototype.toBlob = toBlob;
+            done([while_it_ran > 0, taken.length]);
+        });"""
+    )
+    assert pictures == [True, 0]
+    page.press("#stop")
+    page.wait_for_state("ready")
+
+
 def test_page_without_storage_takes_the_key_and_connects(
     page_without_storage: Page, server_with_key: PageServer
 ) -> None:
