@@ -98,6 +98,15 @@ async def test_words_that_hurt_the_model_raise_and_the_log_does_not_quote_them(
     assert "cannot bear hurt" not in logged
 
 
+async def test_batches_tell_how_long_they_waited_for_those_before_them(
+    worker: WorkerProcess,
+) -> None:
+    calls = [worker.encode([large_picture(2**18)] * 8) for _ in range(8)]
+    batches = await asyncio.gather(*calls)
+    assert batches[0].waited_ms >= 0
+    assert batches[-1].waited_ms > batches[0].waited_ms + batches[1].encode_ms
+
+
 async def test_large_payloads_pass_both_ways(worker: WorkerProcess) -> None:
     images = [large_picture(2**20) for _ in range(16)]
     batch = await worker.encode(images)

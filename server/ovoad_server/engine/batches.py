@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 class FrameRecord:
     """What one answered frame took: times by time.monotonic, milliseconds of its batch's stages.
 
+    taken_s: when it left its mailbox, or when the worker began with it, where batches wait there.
     encoded_s, scored_s: when these stages ended, None where the frame did not get so far.
     code: of the error that was the answer, None for scores.
     """
@@ -47,7 +48,7 @@ class BatchRecord:
 
 @dataclass
 class Job:
-    """A frame on its way through a batch."""
+    """A frame on its way through a batch; taken_s is when the worker began with it."""
 
     session: Session
     frame: WaitingFrame

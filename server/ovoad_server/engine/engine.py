@@ -361,6 +361,7 @@ class Engine:
         scored_s = time.monotonic()
         encoded_s = scored_s - batch.score_ms / 1000
         for job, feature, decode_ms in zip(jobs, batch.features, batch.decode_ms, strict=True):
+            job.taken_s += batch.waited_ms / 1000
             job.encoded_s, job.decode_ms, job.encode_ms = encoded_s, decode_ms, batch.encode_ms
             if isinstance(feature, Failure):
                 job.fail(feature.code, feature.message)

@@ -194,6 +194,7 @@ class EncodedBatch:
 
     limit: the most frames that the device has room for at once, None if all fitted.
     scores: for each image; None where no step came with it, or the worker leaves it to `score`.
+    waited_ms: before any of that, for the batches before it.
     """
 
     features: Sequence[Float32Array | Failure]
@@ -202,6 +203,7 @@ class EncodedBatch:
     scores: Sequence[Scores | Failure | None]
     score_ms: float = 0.0
     limit: int | None = None
+    waited_ms: float = 0.0
 
 
 @dataclass(frozen=True)

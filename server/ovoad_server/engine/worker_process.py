@@ -13,9 +13,12 @@ import pkgutil
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from threading import Lock
 from typing import Any, Final
 
@@ -127,7 +130,7 @@ class _Desk:
             case "score":
                 self._scoring.submit(self._answer, call, self._score)
             case "encode":
-                self._encoding.submit(self._answer, call, self._encode)
+                self._encoding.submit(self._answer, call, partial(self._encode, time.monotonic()))
             case "probe":
                 self._encoding.submit(self._answer, call, self._inference.probe)
             case "beat":
@@ -143,9 +146,13 @@ class _Desk:
         with self._sending:
             self._end.sendall(data)
 
-    def _encode(self, images: list[bytes], steps: list[NumberedStep | None]) -> EncodedBatch:
+    def _encode(
+        self, asked_s: float, images: list[bytes], steps: list[NumberedStep | None]
+    ) -> EncodedBatch:
         """Encode images, score those whose words are known: others come back by `score`."""
-        return self._inference.encode(images, [self._with_words(step) for step in steps])
+        waited_ms = (time.monotonic() - asked_s) * 1000
+        batch = self._inference.encode(images, [self._with_words(step) for step in steps])
+        return replace(batch, waited_ms=waited_ms)
 
     def _with_words(self, step: NumberedStep | None) -> ScoreStep | None:
         words = None if step is None else self._words.get(step.words)
