@@ -266,6 +266,15 @@ async def test_breaks_are_mended_meanwhile() -> None:
     assert isinstance(messages[-1], Prediction)
 
 
+@pytest.fixture
+def ctrl_c_interrupts() -> Iterator[None]:
+    """Let Ctrl-C do what it does in a terminal: a shell's background jobs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_interrupts")
 def test_ctrl_c_ends_a_waiting_call_and_the_session(fake_server_thread: FakeServer) -> None:
     fake_server_thread.silent = True
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
