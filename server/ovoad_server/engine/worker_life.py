@@ -72,6 +72,7 @@ class Life:
             with theirs:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,
+                    "-u",  # what libraries print is passed on when they print it
                     "-m",
                     "ovoad_server.engine.worker_process",
                     str(theirs.fileno()),
