@@ -40,12 +40,13 @@ def view_bytes() -> int:
     import numpy as np
 
     from ovoad_model.window import Window
-    from ovoad_server.on_ray.messages import KeyedStep, pack
+    from ovoad_server.engine.worker_link import SentStep
+    from ovoad_server.on_ray.messages import pack
 
     width = 384
     window = Window(width)
     window.push(0, np.ones(width, np.float32))
-    return len(pack([KeyedStep(window, 250, "k")]))
+    return len(pack([SentStep(window, 250, "k")]))
 
 
 @contextlib.contextmanager

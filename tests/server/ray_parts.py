@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from ovoad_server.engine.interface import EncodedBatch, ScoredBatch, WordsRequest, WorkerLostError
-from ovoad_server.engine.worker_link import Ready, Setup
+from ovoad_server.engine.worker_link import Ready, SentStep, Setup
 from ovoad_server.on_ray.encoder import EncoderReplica
 from ovoad_server.on_ray.messages import (
     AnotherModelError,
     EmbeddedWords,
-    KeyedStep,
     ScoreRequest,
     UnknownWords,
     pack,
@@ -44,7 +43,7 @@ class LocalEncoders:
         await self._call("beat", fingerprint)
 
     async def encode(
-        self, fingerprint: str, images: Sequence[bytes], steps: Sequence[KeyedStep | None]
+        self, fingerprint: str, images: Sequence[bytes], steps: Sequence[SentStep[str] | None]
     ) -> EncodedBatch:
         self.sizes.append(len(images))
         batch: EncodedBatch = unpack(

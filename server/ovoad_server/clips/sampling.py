@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ovoad_server.engine.reduction import reduction
+
 Pixels = NDArray[np.uint8]
-SCALES: Final = (8, 4, 2)
 DEFAULT_FRAME_MS: Final = 40.0  # 25 frames/s, where the file tells none
 
 
@@ -65,12 +66,11 @@ def sample_frames(
 def shrink(pixels: Pixels, *, least_side: int) -> Pixels:
     """Return RGB [H, W, 3] at 1/8, 1/4 or 1/2 of its size, or as it is: means of whole pixels.
 
-    The smallest whose shorter side keeps `least_side`, as JPEGs are decoded (engine/images.py): a
-    picture of 25 MB on its way to the worker would hold up all sessions.
+    As JPEGs are decoded (engine/reduction.py): a picture of 25 MB on its way to the worker would
+    hold up all sessions.
     """
     height, width, _ = pixels.shape
-    fits = (scale for scale in SCALES if 0 < scale * least_side <= min(height, width))
-    scale = next(fits, 1)
+    scale = reduction(width, height, least_side=least_side)
     if scale == 1:
         return pixels
     size = (-(-width // scale), -(-height // scale))

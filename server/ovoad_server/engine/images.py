@@ -11,15 +11,16 @@ import numpy as np
 from ovoad_server.engine.image_headers import ImageHeader, read_header
 from ovoad_server.engine.interface import Frame
 from ovoad_server.engine.raw_image import RawImage
+from ovoad_server.engine.reduction import reduction
 
 MAX_SCANS: Final = 32
 """Of a progressive JPEG: encoders write about ten, and each costs a pass over all pixels."""
 _SCAN: Final = b"\xff\xda"
-_SCALES: Final = (
-    (8, cv2.IMREAD_REDUCED_COLOR_8),
-    (4, cv2.IMREAD_REDUCED_COLOR_4),
-    (2, cv2.IMREAD_REDUCED_COLOR_2),
-)
+_REDUCED: Final = {
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+}
 """By what a JPEG decoder divides both sides while it decodes; what is left is BGR."""
 
 
@@ -86,10 +87,9 @@ def _decode(data: bytes, header: ImageHeader, least_side: int) -> Frame | None:
 
 def _reduction(header: ImageHeader, least_side: int) -> int | None:
     """Choose the flag of the smallest size that leaves `least_side`; None for the whole size."""
-    if header.kind != "JPEG" or least_side <= 0:
+    if header.kind != "JPEG":
         return None
-    short_side = min(header.width, header.height)
-    return next((flag for scale, flag in _SCALES if short_side >= scale * least_side), None)
+    return _REDUCED.get(reduction(header.width, header.height, least_side=least_side))
 
 
 def _is_complete(data: bytes, kind: str) -> bool:

@@ -25,7 +25,7 @@ from ovoad_server.engine.interface import (
     WorkerLostError,
 )
 from ovoad_server.engine.worker_life import Life, WorkerStartError
-from ovoad_server.engine.worker_link import Embedded, NumberedStep, Ready, Setup
+from ovoad_server.engine.worker_link import Embedded, Ready, SentStep, Setup
 
 __all__ = ["WorkerProcess", "WorkerStartError"]
 log = logging.getLogger(__name__)
@@ -270,7 +270,7 @@ class WorkerProcess:
             await life.drop(numbers)
 
 
-def _by_number(step: ScoreStep) -> NumberedStep:
+def _by_number(step: ScoreStep) -> SentStep[int]:
     words = step.vocabulary
     assert isinstance(words, Words), "embed() gave other words"
-    return NumberedStep(step.window, step.timestamp_ms, words.number)
+    return SentStep(step.window, step.timestamp_ms, words.number)

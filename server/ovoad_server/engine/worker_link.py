@@ -6,12 +6,13 @@ Both ends are the same program on the same machine, joined by a socket pair that
 import pickle
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Generic, Literal, TypeVar
 
-from ovoad_server.engine.interface import DetectorFacts, Window
+from ovoad_server.engine.interface import DetectorFacts, ScoreStep, Vocabulary, Window
 
+Key = TypeVar("Key")
 LENGTH: Final = struct.Struct("<Q")
 Method = Literal["encode", "score", "probe", "beat", "embed", "drop"]
 
@@ -64,12 +65,26 @@ class Result:
 
 
 @dataclass(frozen=True)
-class NumberedStep:
-    """A ScoreStep on its way to the process that holds its words under this number."""
+class SentStep(Generic[Key]):
+    """A ScoreStep on its way to whoever may hold its words under this key."""
 
     window: Window
     timestamp_ms: int
-    words: int
+    words: Key
+
+
+def with_words(
+    steps: Sequence[SentStep[Key] | None], find: Callable[[Key], Vocabulary | None]
+) -> list[ScoreStep | None]:
+    """Return the steps with their words; None for those whose words are not found."""
+    found: list[ScoreStep | None] = []
+    for step in steps:
+        words = None if step is None else find(step.words)
+        if step is None or words is None:
+            found.append(None)
+        else:
+            found.append(ScoreStep(step.window, step.timestamp_ms, words))
+    return found
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ from ovoad_server.engine.interface import (
     Failure,
     ScoredBatch,
     Scores,
-    ScoreStep,
     Vocabulary,
     WindowView,
     WordsRequest,
@@ -40,13 +39,14 @@ from ovoad_server.engine.worker_link import (
     Call,
     Embedded,
     Method,
-    NumberedStep,
     Ready,
     Result,
+    SentStep,
     Setup,
     StartFailed,
     pack,
     receive,
+    with_words,
 )
 from ovoad_server.logs import configure_logs
 
@@ -147,18 +147,12 @@ class _Desk:
             self._end.sendall(data)
 
     def _encode(
-        self, asked_s: float, images: list[bytes], steps: list[NumberedStep | None]
+        self, asked_s: float, images: list[bytes], steps: list[SentStep[int] | None]
     ) -> EncodedBatch:
         """Encode images, score those whose words are known: others come back by `score`."""
         waited_ms = (time.monotonic() - asked_s) * 1000
-        batch = self._inference.encode(images, [self._with_words(step) for step in steps])
+        batch = self._inference.encode(images, with_words(steps, self._words.get))
         return replace(batch, waited_ms=waited_ms)
-
-    def _with_words(self, step: NumberedStep | None) -> ScoreStep | None:
-        words = None if step is None else self._words.get(step.words)
-        if step is None or words is None:
-            return None
-        return ScoreStep(step.window, step.timestamp_ms, words)
 
     def _embed(self, number: int, words: WordsRequest) -> Embedded:
         vocabulary = self._inference.embed(words)

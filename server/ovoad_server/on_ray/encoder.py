@@ -26,7 +26,7 @@ from ovoad_server.engine.interface import (
     WindowView,
     WordsRequest,
 )
-from ovoad_server.engine.worker_link import Ready, Setup
+from ovoad_server.engine.worker_link import Ready, Setup, with_words
 from ovoad_server.health import compare
 from ovoad_server.logs import configure_logs
 from ovoad_server.on_ray.cores import seeing_only
@@ -34,7 +34,6 @@ from ovoad_server.on_ray.merging import Merger
 from ovoad_server.on_ray.messages import (
     AnotherModelError,
     EmbeddedWords,
-    KeyedStep,
     ScoreRequest,
     UnknownWords,
     pack,
@@ -103,10 +102,10 @@ class EncoderReplica:
     async def encode(self, fingerprint: str, images: list[bytes], packed_steps: bytes) -> bytes:
         """Decode and encode B images, score those whose words are at hand: a packed EncodedBatch.
 
-        packed_steps: B times a KeyedStep or None.
+        packed_steps: B times a SentStep or None.
         """
         self._check_model(fingerprint)
-        steps = [self._with_words(step) for step in unpack(packed_steps)]
+        steps = with_words(unpack(packed_steps), self._words.get)
         return pack(await self._encoding.do(list(zip(images, steps, strict=True))))
 
     async def score(self, packed_request: bytes) -> bytes:
@@ -142,12 +141,6 @@ class EncoderReplica:
         own = self._ready.facts.fingerprint
         if fingerprint != own:
             raise AnotherModelError(f"found a request for model {fingerprint}, expected {own}")
-
-    def _with_words(self, step: KeyedStep | None) -> ScoreStep | None:
-        words = None if step is None else self._words.get(step.words)
-        if step is None or words is None:
-            return None
-        return ScoreStep(step.window, step.timestamp_ms, words)
 
     def _find_words(self, key: str, request: ScoreRequest) -> Vocabulary | None:
         """Return words from the cache, or from the request; None where neither has them."""

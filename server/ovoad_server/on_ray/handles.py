@@ -8,11 +8,10 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 
 from ovoad_server.engine.interface import EncodedBatch, ScoredBatch, WordsRequest, WorkerLostError
-from ovoad_server.engine.worker_link import Ready
+from ovoad_server.engine.worker_link import Ready, SentStep
 from ovoad_server.on_ray.messages import (
     AnotherModelError,
     EmbeddedWords,
-    KeyedStep,
     ScoreRequest,
     UnknownWords,
     pack,
@@ -37,7 +36,7 @@ class EncoderHandle:
         await self._call("beat", fingerprint)
 
     async def encode(
-        self, fingerprint: str, images: Sequence[bytes], steps: Sequence[KeyedStep | None]
+        self, fingerprint: str, images: Sequence[bytes], steps: Sequence[SentStep[str] | None]
     ) -> EncodedBatch:
         """Decode and encode images, score those with a step whose words the replica has."""
         batch: EncodedBatch = unpack(

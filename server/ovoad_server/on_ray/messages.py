@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ovoad_server.engine.interface import Window, WindowView
+from ovoad_server.engine.interface import WindowView
 
 
 class AnotherModelError(Exception):
@@ -29,15 +29,6 @@ class EmbeddedWords:
     scorer: str
     packed: bytes
     texts: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class KeyedStep:
-    """A ScoreStep on its way to a replica, which may have its words under this key."""
-
-    window: Window
-    timestamp_ms: int
-    words: str
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from ovoad_server.engine.interface import (
     WorkerLostError,
 )
 from ovoad_server.engine.worker import PROMPT_TIMEOUT_S
-from ovoad_server.engine.worker_link import Ready
-from ovoad_server.on_ray.messages import EmbeddedWords, KeyedStep, ScoreRequest, UnknownWords
+from ovoad_server.engine.worker_link import Ready, SentStep
+from ovoad_server.on_ray.messages import EmbeddedWords, ScoreRequest, UnknownWords
 
 log = logging.getLogger(__name__)
 PART_FRAMES: Final = 4  # of a batch; below, the calls cost more than the replicas gain
@@ -51,7 +51,7 @@ class Encoders(Protocol):
         """Return once a replica has answered."""
 
     async def encode(
-        self, fingerprint: str, images: Sequence[bytes], steps: Sequence[KeyedStep | None]
+        self, fingerprint: str, images: Sequence[bytes], steps: Sequence[SentStep[str] | None]
     ) -> EncodedBatch:
         """Decode and encode images, score those with a step whose words the replica has."""
 
@@ -242,10 +242,10 @@ class RemoteWorker:
         return WorkerLostError(f"the encoder replica {reason}")
 
 
-def _by_key(step: ScoreStep) -> KeyedStep:
+def _by_key(step: ScoreStep) -> SentStep[str]:
     words = step.vocabulary
     assert isinstance(words, RemoteWords), "embed() gave other words"
-    return KeyedStep(step.window, step.timestamp_ms, words.embedded.key)
+    return SentStep(step.window, step.timestamp_ms, words.embedded.key)
 
 
 def _parts(items: Sequence[Item]) -> list[Sequence[Item]]:
